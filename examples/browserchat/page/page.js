@@ -1,0 +1,582 @@
+// The chat page's script. It speaks the events of the original page:
+//
+//   sent      login(name)  message({username, message}, ack)  loginOut()
+//   received  loginSuccess()  notify(name)  updateUserList([{username}, …])
+//             recevied(name, text)  loginOut(name), or loginOut(): a refusal
+//
+// An event may carry further arguments; they are ignored. Strangers' text
+// reaches the document through textContent alone. login, send, loginOut and
+// message are global functions, as in the original.
+"use strict";
+
+const ROWS = 1000; // rows kept in the log; over it, the oldest SLACK go at once
+const SLACK = 100;
+const ACK_MS = 10_000; // how long a message may wait for its answer
+const GHOST_MS = 60_000; // how long to go on asking for a name our lost connection holds
+const ENDED_MS = 5_000; // a session's end and its connection's end this close are one event
+const GROUP_MS = 180_000; // messages of one author this close stand together
+
+const find = (id) => document.getElementById(id);
+const account = find("account");
+const info = find("info");
+const text = find("text");
+const btn = find("btn");
+const userList = find("userList");
+const state = find("state");
+const hint = find("hint");
+const newer = find("newer");
+
+// ---- Language: the first of the browser's that is Chinese or English.
+
+const language = (tag) => tag.toLowerCase().split("-")[0];
+const locale = navigator.languages.find((tag) => ["zh", "en"].includes(language(tag))) ?? "zh-CN";
+const english = language(locale) === "en";
+
+const t = english
+  ? {
+      connecting: "Connecting…",
+      on: "Connected",
+      off: "Connection lost, reconnecting…",
+      gone: "The server ended the connection",
+      noClient: "socket.io.js did not load. Reload the page.",
+      loginSuccess: (name) => `${name} is logged in.`,
+      joined: (name) => `${name} joined.`,
+      left: (name) => `${name} left.`,
+      noName: "Please enter a name.",
+      loggedIn: "You are logged in already.",
+      noText: "Please enter a message.",
+      notIn: "You are not logged in.",
+      later: "You will be logged in as soon as there is a connection.",
+      refused: (name) => `“${name}” was refused: it is taken or not allowed. Please choose another name.`,
+      ghost: (name) => `“${name}” is still held by your lost connection. Trying again…`,
+      ghostStays: (name) => `“${name}” is still taken. Log in again later, or choose another name.`,
+      gap: "Connected again. Messages from in between may be missing.",
+      you: " (you)",
+      sending: "Sending…",
+      waiting: "Waiting for the connection…",
+      unsure: "Not confirmed, it may have arrived.",
+      failed: (why) => (why ? `Not sent: ${why}.` : "Not sent."),
+      retry: "Send again",
+      edit: "Edit",
+      newer: (n) => (n === 1 ? "1 new message" : `${n} new messages`),
+    }
+  : {
+      connecting: "正在连接…",
+      on: "已连接",
+      off: "连接已断开，正在重连…",
+      gone: "服务器断开了连接",
+      noClient: "socket.io.js 没有加载，请刷新页面。",
+      loginSuccess: (name) => `${name}登陆成功！`,
+      joined: (name) => `${name}加入进来了!`,
+      left: (name) => `${name}退出了群聊！`,
+      noName: "请输入账号！",
+      loggedIn: "您已登陆！",
+      noText: "请输入消息",
+      notIn: "您未登陆！",
+      later: "连接成功后会自动登陆。",
+      refused: (name) => `“${name}”未被接受：已有人使用，或不允许使用。请换一个名字。`,
+      ghost: (name) => `“${name}”仍被断开前的连接占用，正在自动重试…`,
+      ghostStays: (name) => `“${name}”仍被占用。请稍后再登陆，或换一个名字。`,
+      gap: "已重新连接，断开期间的消息可能没有显示。",
+      you: "(本人)",
+      sending: "发送中…",
+      waiting: "等待连接…",
+      unsure: "未确认，可能已送达。",
+      failed: (why) => (why ? `未发送：${why}。` : "未发送。"),
+      retry: "重试",
+      edit: "编辑",
+      newer: (n) => `${n} 条新消息`,
+    };
+
+document.documentElement.lang = english ? "en" : "zh-CN";
+if (english) {
+  for (const e of document.querySelectorAll("[data-en]")) e.textContent = e.dataset.en;
+  for (const e of document.querySelectorAll("[data-en-label]")) e.ariaLabel = e.dataset.enLabel;
+  for (const e of document.querySelectorAll("[data-en-placeholder]")) {
+    if ("placeholder" in e) e.placeholder = e.dataset.enPlaceholder;
+    else e.dataset.placeholder = e.dataset.enPlaceholder;
+  }
+}
+const title = document.title;
+const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
+const calendar = new Intl.DateTimeFormat(locale, { dateStyle: "full" });
+
+// ---- The log. It stays at its end until somebody scrolls up.
+
+let stick = true; // at the end, and following it
+let lastTop = 0; // scrollTop when last looked at
+let unread = 0; // messages below the fold while scrolled up
+let missed = 0; // messages that came while the tab was hidden
+let lastDay = "";
+let frame = 0; // the animation frame that will scroll, 0 for none
+
+function element(tag, className, content = "") {
+  const e = document.createElement(tag);
+  e.className = className;
+  e.textContent = content;
+  return e;
+}
+
+// message shows one line: status 1 is good news, 0 an error, 2 neither.
+// (The original's 3, what somebody said, is said's work here.)
+function message(line, status) {
+  const last = text.lastElementChild;
+  if (status === 0 && last?.matches(".error") && last.firstChild.textContent === line) last.remove();
+  const row = element("div", `row line ${{ 0: "error", 1: "good" }[status] ?? "plain"}`);
+  row.append(element("span", "what", line));
+  append(row);
+}
+
+// said shows what somebody said and returns its row.
+function said(name, words, own) {
+  const row = element("div", `row said c${color(name)}${own ? " own" : ""}`);
+  row.dataset.from = name;
+  row.dataset.initial = initial(name);
+  const who = element("span", "who", name);
+  const what = element("span", "what", words);
+  who.dir = what.dir = "auto";
+  row.append(who, element("span", "aside", ": "), what);
+  append(row);
+  if (!own && !stick) unread++;
+  if (!own && document.hidden) missed++;
+  showCounts();
+  return row;
+}
+
+function append(row) {
+  const now = new Date();
+  const day = calendar.format(now);
+  if (lastDay && lastDay !== day) text.append(element("div", "row line day", day));
+  lastDay = day;
+  const time = element("time", "time", clock.format(now));
+  time.dateTime = now.toISOString();
+  time.title = now.toLocaleString(locale);
+  row.append(time);
+  place(row);
+  if (text.childElementCount > ROWS) trim();
+}
+
+// place puts a row, new or moved, at the end of the log.
+function place(row) {
+  const next = row.nextElementSibling;
+  text.append(row);
+  group(row);
+  if (next) group(next);
+  if (stick) toEnd();
+}
+
+function group(row) {
+  const before = row.previousElementSibling;
+  const time = (r) => Date.parse(r.querySelector("time").dateTime);
+  const same = row.dataset.from && before?.dataset.from === row.dataset.from;
+  row.classList.toggle("same", Boolean(same) && time(row) - time(before) < GROUP_MS);
+}
+
+function trim() {
+  const height = text.scrollHeight;
+  const top = text.scrollTop;
+  for (let i = 0; i < SLACK; i++) text.firstElementChild.remove();
+  group(text.firstElementChild);
+  if (!stick) text.scrollTop = top - (height - text.scrollHeight); // what is read stays where it is
+  lastTop = text.scrollTop;
+}
+
+function toEnd() {
+  stick = true;
+  unread = 0;
+  showCounts();
+  frame ||= requestAnimationFrame(() => {
+    frame = 0;
+    if (stick) text.scrollTop = text.scrollHeight;
+  });
+}
+
+function showCounts() {
+  const label = t.newer(unread);
+  if (newer.textContent !== label) newer.textContent = label;
+  newer.hidden = unread === 0;
+  const want = missed ? `(${missed}) ${title}` : title;
+  if (document.title !== want) document.title = want;
+}
+
+// Only a move upwards lets go of the end: growth alone never does.
+text.addEventListener("scroll", () => {
+  const top = text.scrollTop;
+  if (text.scrollHeight - top - text.clientHeight < 32) {
+    stick = true;
+    unread = 0;
+    showCounts();
+  } else if (top < lastTop) {
+    stick = false;
+  }
+  lastTop = top;
+});
+new ResizeObserver(() => stick && toEnd()).observe(text);
+newer.addEventListener("click", () => {
+  toEnd();
+  focusInput();
+});
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) missed = 0;
+  showCounts();
+});
+
+// ---- Names
+
+// fold is near enough to the comparison of RFC 8266 to know ourselves by:
+// nobody else can hold a name that the room takes for ours.
+const fold = (name) => name.normalize("NFKC").trim().replace(/\s+/g, " ").toLowerCase();
+const mine = (name) => people.username !== "" && fold(name) === fold(people.username);
+const initial = (name) => [...name][0]?.toUpperCase() ?? "";
+
+function color(name) {
+  let sum = 0;
+  for (const c of fold(name)) sum = (sum * 31 + c.codePointAt(0)) % 9973;
+  return sum % 6;
+}
+
+// drawUsers makes the list show users, keeping the items that stay.
+let users = [];
+const items = new Map(); // name → li
+
+function drawUsers() {
+  const names = new Set(users);
+  for (const [name, li] of items) {
+    if (names.has(name)) continue;
+    li.remove();
+    items.delete(name);
+  }
+  let at = userList.firstElementChild;
+  for (const name of names) {
+    let li = items.get(name);
+    if (!li) {
+      li = element("li", `c${color(name)}`);
+      li.dataset.initial = initial(name);
+      li.append(element("span", "who", name));
+      li.firstChild.dir = "auto";
+      items.set(name, li);
+    }
+    const own = mine(name);
+    if (own !== li.classList.contains("own")) {
+      li.classList.toggle("own", own);
+      if (own) li.append(element("span", "you", t.you));
+      else li.lastChild.remove();
+    }
+    if (li === at) at = at.nextElementSibling;
+    else userList.insertBefore(li, at);
+  }
+  find("count").textContent = names.size;
+}
+
+// ---- Logging in and out
+//
+// The server's word counts: loginSuccess makes us in whatever we thought, our
+// own loginOut makes us out. An argument-less loginOut means what the phase
+// makes of it.
+
+let people = { username: "", message: "" };
+let phase = "out"; // out; asking: first login under way; in; back: was in, connection lost
+let asked = ""; // the name we asked for last
+let seen = false; // our own notify came since loginSuccess
+let ended = ""; // our name, for a moment, when the server ended our session
+let ghost = null; // while our lost connection holds our name: {since, tries, timer, freed}
+
+if (typeof io !== "function") {
+  state.textContent = t.noClient;
+  throw new Error(t.noClient);
+}
+const socket = io();
+
+function setPhase(next, note = "") {
+  phase = next;
+  const member = phase === "in" || phase === "back";
+  find("loginForm").hidden = member;
+  find("sendForm").hidden = !member;
+  find("leave").hidden = phase === "out";
+  find("me").parentElement.hidden = !member;
+  find("me").textContent = people.username;
+  account.readOnly = phase === "asking";
+  account.ariaInvalid = phase === "out" && note ? "true" : null;
+  hint.textContent = note;
+  drawUsers();
+}
+
+function focusInput() {
+  (phase === "in" || phase === "back" ? info : account).focus();
+}
+
+function login() {
+  const name = account.value.trim();
+  if (phase === "in" || phase === "back") return message(t.loggedIn, 0);
+  if (phase === "asking") return;
+  if (!name) {
+    account.focus();
+    return message(t.noName, 0);
+  }
+  people = { username: name, message: "" };
+  setPhase("asking", socket.connected ? "" : t.later);
+  ask();
+}
+
+// ask sends login, now or as soon as there is a connection. What is emitted
+// without one would be sent ahead of it, so nothing is.
+function ask() {
+  asked = people.username;
+  ended = "";
+  if (ghost) ghost.timer = 0;
+  if (socket.connected) socket.emit("login", asked);
+}
+
+function loginOut() {
+  if (socket.connected) socket.emit("loginOut");
+  else if (phase === "out") message(t.notIn, 0);
+  ended = "";
+  leave("");
+}
+
+// leave goes back to being a spectator, with name offered for the next login.
+function leave(name, note) {
+  stopGhost();
+  for (const post of outbox) if (post.state !== "ok") drop(post);
+  outbox.length = 0;
+  people = { username: "", message: "" };
+  account.value = name;
+  setPhase("out", note);
+  account.focus();
+}
+
+function stopGhost() {
+  clearTimeout(ghost?.timer);
+  ghost = null;
+}
+
+// refusedAgain waits for our ghost to go: its loginOut, or a timer, asks again.
+function refusedAgain() {
+  ghost ??= { since: performance.now(), tries: 0, timer: 0, freed: false };
+  const left = ghost.since + GHOST_MS - performance.now();
+  if (left <= 0) return leave(asked, t.ghostStays(asked));
+  const wait = ghost.freed ? 0 : Math.min(1000 * 2 ** ghost.tries, 8000) * (0.75 + Math.random() / 2);
+  ghost.freed = false;
+  ghost.tries++;
+  ghost.timer = setTimeout(ask, Math.min(wait, left));
+  if (hint.textContent === "") hint.textContent = t.ghost(asked);
+}
+
+socket.on("loginSuccess", () => {
+  const first = phase !== "back";
+  if (phase === "out") people = { username: asked, message: "" };
+  stopGhost();
+  seen = false;
+  setPhase("in");
+  message(t.loginSuccess(people.username), 1);
+  if (first) info.focus();
+  pump();
+});
+
+socket.on("notify", (name) => {
+  if (typeof name !== "string") return;
+  if (phase === "in" && mine(name)) {
+    seen = true;
+    people.username = name; // as the room writes it
+    setPhase("in");
+  }
+  message(t.joined(name), 1);
+});
+
+socket.on("updateUserList", (list) => {
+  if (!Array.isArray(list)) return;
+  users = list.map((user) => user?.username).filter((name) => typeof name === "string");
+  drawUsers();
+});
+
+socket.on("loginOut", (name) => {
+  if (typeof name === "string" && name) {
+    message(t.left(name), 2);
+    if (!mine(name)) return;
+    if (phase === "in" && seen) {
+      const was = people.username;
+      ended = was;
+      setTimeout(() => ended === was && (ended = ""), ENDED_MS);
+      leave(was);
+    } else if (ghost?.timer) {
+      clearTimeout(ghost.timer);
+      ask();
+    } else if (phase === "back") {
+      ghost ??= { since: performance.now(), tries: 0, timer: 0, freed: false };
+      ghost.freed = true; // a login is under way and may be refused yet
+    }
+    return;
+  }
+  if (phase === "asking") {
+    leave(asked, t.refused(asked));
+    account.select();
+  } else if (phase === "back") {
+    refusedAgain();
+  } else {
+    if (phase === "in") leave(people.username);
+    message(t.notIn, 0);
+  }
+});
+
+// ---- What we say: sent one at a time, in the order written.
+
+// A post is {words, row, state, tries, timer, unsure}. Its state: waiting,
+// sent, ok (accepted, not yet seen in the room's order) or failed.
+const outbox = [];
+
+function send() {
+  const words = info.value;
+  if (phase !== "in" && phase !== "back") return message(t.notIn, 0);
+  info.focus();
+  if (!words.trim()) return message(t.noText, 0);
+  people.message = words;
+  info.value = "";
+  toEnd();
+  const post = { words, row: said(people.username, words, true), state: "", tries: 0, timer: 0, unsure: false };
+  outbox.push(post);
+  mark(post, "waiting");
+  pump();
+}
+
+function pump() {
+  if (phase !== "in" || outbox.some((post) => post.state === "sent")) return;
+  const post = outbox.find((p) => p.state === "waiting");
+  if (!post) return;
+  mark(post, "sent");
+  const attempt = ++post.tries;
+  post.timer = setTimeout(() => fail(post, t.unsure, true), ACK_MS);
+  socket.emit("message", { username: people.username, message: post.words }, (answer) => {
+    if (!outbox.includes(post)) return; // seen in the room already, or given up
+    if (answer?.ok !== false) {
+      mark(post, "ok");
+      pump();
+    } else if (attempt === post.tries) {
+      fail(post, t.failed(answer.error), false);
+    }
+  });
+}
+
+function fail(post, why, unsure) {
+  post.unsure = unsure;
+  mark(post, "failed", why);
+  pump();
+}
+
+// mark puts a post into a state and shows it on its row.
+function mark(post, next, why = "") {
+  clearTimeout(post.timer);
+  post.state = post.row.dataset.state = next;
+  post.row.querySelector(".note")?.remove();
+  if (next === "ok" || next === "seen") return;
+  const note = element("span", "note", why || (phase === "in" ? t.sending : t.waiting));
+  post.row.append(note);
+  if (next === "failed") {
+    note.append(button(t.retry, () => again(post)), button(t.edit, () => edit(post)));
+  }
+  if (stick) toEnd();
+}
+
+function button(label, act) {
+  const b = element("button", "link", label);
+  b.type = "button";
+  b.addEventListener("click", act);
+  return b;
+}
+
+function again(post) {
+  mark(post, "waiting");
+  place(post.row);
+  outbox.push(...outbox.splice(outbox.indexOf(post), 1)); // to the end, as its row
+  info.focus();
+  pump();
+}
+
+function edit(post) {
+  outbox.splice(outbox.indexOf(post), 1);
+  post.row.remove();
+  info.value = info.value ? `${post.words}\n${info.value}` : post.words;
+  info.focus();
+}
+
+// drop ends a post that can't be sent any more: its author has left.
+function drop(post) {
+  mark(post, "failed", post.state === "sent" || post.unsure ? t.unsure : t.failed());
+  for (const b of post.row.querySelectorAll("button")) b.remove();
+}
+
+socket.on("recevied", (name, words) => {
+  if (typeof name !== "string" || typeof words !== "string") return;
+  if (!mine(name)) return said(name, words, false);
+  const same = outbox.filter((post) => post.words === words);
+  const post = same.find((p) => p.state === "sent" || p.state === "ok") ?? same.find((p) => p.unsure);
+  if (!post) return said(name, words, true);
+  outbox.splice(outbox.indexOf(post), 1);
+  mark(post, "seen");
+  if (post.row.nextElementSibling) place(post.row); // the room's order counts
+  pump();
+});
+
+// ---- The connection
+
+let wasConnected = false;
+
+function setLink(link) {
+  document.body.dataset.link = link;
+  state.textContent = t[link];
+  find("reconnect").hidden = link !== "gone";
+}
+
+socket.on("connect", () => {
+  setLink("on");
+  if (wasConnected && !socket.recovered) message(t.gap, 2);
+  wasConnected = true;
+  if (phase === "asking" || phase === "back") ask();
+});
+
+socket.on("connect_error", () => {
+  if (socket.active === false) setLink("gone"); // refused: no further try by itself
+  else if (!wasConnected) setLink("connecting");
+});
+
+socket.on("disconnect", (reason) => {
+  clearTimeout(ghost?.timer);
+  if (ghost) ghost.timer = 0;
+  const told = reason === "io server disconnect"; // the server's wish: the user decides
+  setLink(told ? "gone" : "off");
+  if (phase !== "out" && told) {
+    leave(people.username);
+  } else if (phase === "in" || (ended && !told)) {
+    people.username ||= ended;
+    setPhase("back");
+  }
+  for (const post of [...outbox]) {
+    if (post.state === "sent") fail(post, t.unsure, true);
+    else if (post.state === "waiting") mark(post, "waiting");
+    else if (post.state === "ok") outbox.splice(outbox.indexOf(post), 1);
+  }
+});
+
+// ---- Controls
+
+// submitOn runs act for a form's button and for Enter; an Enter that only
+// ends an input method's composition (key code 229 in Safari) is not one.
+function submitOn(form, field, act) {
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    act();
+  });
+  field.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    event.preventDefault();
+    act();
+  });
+}
+
+submitOn(find("loginForm"), account, login);
+submitOn(find("sendForm"), info, send);
+find("leave").addEventListener("click", loginOut);
+find("reconnect").addEventListener("click", () => {
+  setLink("connecting");
+  socket.connect();
+});
+account.focus();
