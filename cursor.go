@@ -1,0 +1,238 @@
+package chat
+
+import "math"
+
+// A cursor is one reader's place in a room's window. The reader calls take again and again from one goroutine; all else
+// may come from any. Nothing is queued for a reader but the replies to its own requests.
+type cursor struct {
+	room  *Room
+	bound int64         // how many bytes the reader may be behind
+	wake  chan struct{} // holds one token when a parked reader is to look again
+	ended func(error)   // called once, without a lock, when err is set by somebody else than the reader; may be nil
+
+	// Guarded by the room's mutex.
+	slot    int    // where in room.cursors; -1 when detached
+	hearing bool   // events are for this reader
+	parked  bool   // the reader waits for wake
+	next    uint64 // the index of the first event that take has not returned
+	taken   mark   // the last event that take returned, or the start
+	done    mark   // the last event that is handed over, or the start
+	stop    uint64 // where the reader ends; noStop for never
+	stopErr error  // why; nil: it only stops hearing
+	err     error  // why it ended
+	owed    bool   // ended is still to be called
+	replies []Reply
+	drained chan struct{} // made when somebody waits for replies to be taken; closed then
+}
+
+// A mark is a place in a window that stays good when the window has moved on.
+type mark struct {
+	pos Position
+	end int64 // the bytes up to and including the event at pos
+}
+
+const noStop = math.MaxUint64
+
+// maxRun is how many bytes of events one take returns at most, but for a single larger event: a slow connection is then
+// given the next piece only when it has taken this one.
+const maxRun = 64 << 10
+
+// maxReplies is how many replies may wait for a client before no more of its requests are read.
+const maxReplies = 64
+
+// attach makes c one of the room's cursors. The room's mutex is held.
+func (r *Room) attach(c *cursor) {
+	c.room, c.wake, c.slot, c.stop = r, make(chan struct{}, 1), len(r.cursors), noStop
+	r.cursors = append(r.cursors, c)
+}
+
+// detach is for the reader when it will not call take again. The room's mutex is held.
+func (r *Room) detach(c *cursor) {
+	if c.slot < 0 {
+		return
+	}
+	r.unhear(c)
+	last := len(r.cursors) - 1
+	r.cursors[c.slot] = r.cursors[last]
+	r.cursors[c.slot].slot = c.slot
+	r.cursors[last] = nil
+	r.cursors = r.cursors[:last]
+	c.slot = -1
+}
+
+// hear lets c read from index at. The room's mutex is held.
+func (r *Room) hear(c *cursor, at uint64) {
+	c.hearing, c.next, c.stop, c.stopErr = true, at, noStop, nil
+	c.taken = r.window.mark(max(at, r.window.base))
+	c.done = c.taken
+	r.hearers++
+}
+
+func (r *Room) unhear(c *cursor) {
+	if c.hearing {
+		c.hearing = false
+		r.hearers--
+	}
+}
+
+// take returns what is due to the reader: replies, then events. It waits until there is something, and says why when
+// there will be nothing more. With it the reader says that what the last call returned is handed over.
+func (c *cursor) take() (*Batch, error) {
+	r := c.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c.done = c.taken
+	for {
+		if c.err != nil {
+			return nil, c.err
+		}
+		if c.hearing && c.next < r.window.base {
+			r.slow(c)
+			continue
+		}
+		to := c.next
+		if c.hearing {
+			to = r.window.run(c.next, min(r.window.head(), c.stop), maxRun)
+		}
+		if len(c.replies) > 0 || to > c.next {
+			b := r.batch(c.replies, c.next, to)
+			c.replies = nil
+			if to > c.next {
+				c.next, c.taken = to, r.window.mark(to)
+			}
+			if c.drained != nil {
+				close(c.drained)
+				c.drained = nil
+			}
+			return b, nil
+		}
+		if c.next >= c.stop {
+			if c.err = c.stopErr; c.err == nil {
+				r.unhear(c)
+				c.stop = noStop
+			}
+			continue
+		}
+		c.parked = true
+		r.mu.Unlock()
+		<-c.wake
+		r.mu.Lock()
+	}
+}
+
+// nudge wakes the reader if it waits. The room's mutex is held.
+func (c *cursor) nudge() {
+	if c.parked {
+		c.parked = false
+		select {
+		case c.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// reply queues an answer to the reader's own request. The room's mutex is held.
+func (c *cursor) reply(rep Reply) {
+	if c.err == nil && rep != nil {
+		c.replies = append(c.replies, rep)
+		c.nudge()
+	}
+}
+
+// end ends the cursor; the first reason counts. ended is called soon, by the waker, unless the reader ends it itself.
+// The room's mutex is held.
+func (r *Room) end(c *cursor, err error) {
+	if c.err != nil {
+		return
+	}
+	c.err = err
+	c.nudge()
+	if c.drained != nil {
+		close(c.drained)
+		c.drained = nil
+	}
+	if c.ended != nil {
+		c.owed = true
+		r.ending = append(r.ending, c)
+		r.rouse()
+	}
+}
+
+// slow ends the cursor for being too far behind. The room's mutex is held.
+func (r *Room) slow(c *cursor) {
+	r.stats.slow++
+	r.end(c, SlowError{Pos: c.done.pos, Behind: r.window.mark(r.window.head()).end - c.done.end})
+}
+
+// due reports whether a parked reader has something to look at, and ends c if it is too far behind. The room's mutex is
+// held.
+func (r *Room) due(c *cursor) bool {
+	w := &r.window
+	switch {
+	case c.err != nil || !c.hearing:
+		return false
+	case c.parked:
+		return c.next < w.head() || c.next >= c.stop
+	case c.next < w.base || c.next < c.stop && w.mark(w.head()).end-c.done.end > c.bound:
+		r.slow(c)
+	}
+	return false
+}
+
+// rouse sees to it that the waker looks at the cursors. It costs the same for any number of them. The room's mutex is
+// held.
+func (r *Room) rouse() {
+	r.stale = true
+	if !r.waking && (len(r.cursors) > 0 || len(r.ending) > 0) {
+		r.waking = true
+		r.goLocked(r.waker)
+	}
+}
+
+// The waker wakes the readers for whom something is due and ends those that are too far behind. It lives only while
+// there is work: so Send does not pay for the number of readers, and an idle room has no goroutine.
+func (r *Room) waker() {
+	var wake [128]*cursor
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer func() { r.waking = false }()
+	for r.stale {
+		r.stale = false
+		for i := 0; i < len(r.cursors) || len(r.ending) > 0; {
+			n := 0
+			for ; i < len(r.cursors) && n < len(wake); i++ {
+				if c := r.cursors[i]; r.due(c) {
+					c.parked = false
+					wake[n] = c
+					n++
+				}
+			}
+			r.mu.Unlock()
+			for _, c := range wake[:n] {
+				select {
+				case c.wake <- struct{}{}:
+				default:
+				}
+			}
+			r.mu.Lock()
+			r.tell()
+		}
+	}
+}
+
+// tell calls what is due to cursors that were ended. The room's mutex is held, but not during the calls.
+func (r *Room) tell() {
+	for len(r.ending) > 0 {
+		ending := r.ending
+		r.ending = nil
+		r.mu.Unlock()
+		for _, c := range ending {
+			c.ended(c.err)
+		}
+		r.mu.Lock()
+		for _, c := range ending {
+			c.owed = false
+		}
+		r.change()
+	}
+}

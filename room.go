@@ -1,0 +1,530 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// A Room is one chat room: a log of events, and all who read it. Its methods may be called from any goroutine.
+type Room struct {
+	opts   RoomOptions
+	log    Log
+	ctx    context.Context    // ends with the room; bounds what the room does by itself
+	cancel context.CancelFunc // of ctx
+	unfold func()             // stops following the log
+	wg     sync.WaitGroup     // the room's goroutines, and the calls of Serve: what Close waits for
+	gone   chan struct{}      // closed when Close is done
+
+	mu        sync.Mutex // guards the fields below, and those of sessions and cursors
+	closing   bool       // newcomers are refused
+	closed    bool       // Close was called
+	dead      bool       // no goroutine is started any more
+	failed    error      // why the log ended, if it did
+	fold      fold
+	window    window
+	encodings map[*Format]*encoding
+	sessions  map[string]*Session // those of this room value that have not left, by id
+	calls     map[string]*call    // appends under way, by Entry.ID
+	joining   int                 // how many of calls are logins
+	conns     map[*conn]struct{}
+	anonymous int            // how many of conns are not logged in
+	sources   map[string]int // how many connections each has
+	cursors   []*cursor
+	hearers   int           // how many of cursors hear
+	ending    []*cursor     // those whose ended is due
+	waking    bool          // the waker runs
+	stale     bool          // the waker has something to do
+	settled   chan struct{} // made when somebody waits for calls, sessions or cursors to go; closed at each such change
+	stats     counters
+}
+
+// RoomOptions configures [NewRoom]. The zero value is ready for use. In a limit, zero means the default and negative
+// means none; the table in the package documentation lists them all.
+type RoomOptions struct {
+	// Log is where the room's events stand. nil means a [MemoryLog] of the room's own. The room does not close it.
+	Log Log
+
+	// Names decides which names are allowed and which are the same. nil means [Nickname].
+	Names NamePolicy
+
+	// MaxName is the longest name, in bytes of UTF-8, as asked for and again as shown. Zero means 64. It is at most
+	// 512, what a log takes.
+	MaxName int
+
+	// MaxText is the longest message, in bytes of UTF-8. Zero means 4096. Longer ones are refused, never cut.
+	MaxText int
+
+	// MaxMembers is how many may be logged in. Zero means 10,000. Where several nodes share a log, each counts what it
+	// has read, so logins at the same instant may pass it by a few.
+	MaxMembers int
+
+	// MaxSubscribers is how many may hear the room at a time, connections included. Zero means 20,000.
+	MaxSubscribers int
+
+	// MaxPerSource is how many connections one source may have, see [Room.Admit]. Zero means 100.
+	MaxPerSource int
+
+	// MaxAnonymous is how many connections may be open that are not logged in. Zero means 5,000.
+	MaxAnonymous int
+
+	// Window is how many bytes of recent events the room keeps for its readers: where a subscription may start, and how
+	// far behind anybody can be. An event counts as its record in the log. Zero means 4 MiB; negative is an error.
+	Window int
+
+	// Logger is told of what no caller is told: ends for slowness, a log that fails. nil: silent.
+	Logger *slog.Logger
+}
+
+// openTimeout bounds the opening of a room, closeTimeout the ends that Close writes.
+const (
+	openTimeout  = 10 * time.Second
+	closeTimeout = time.Second
+)
+
+// NewRoom opens a room on its log: it reads what the log holds and follows it from there. With nil options it has the
+// defaults and a log of its own. It fails if the log cannot be read within 10 s: with the log's error, a [RecordError]
+// for a record that it does not understand, or an error of the options.
+func NewRoom(o *RoomOptions) (*Room, error) {
+	var opts RoomOptions
+	if o != nil {
+		opts = *o
+	}
+	if opts.Window < 0 {
+		return nil, errors.New("chat: RoomOptions.Window is negative")
+	}
+	if opts.MaxName > 512 {
+		return nil, errors.New("chat: RoomOptions.MaxName is over 512")
+	}
+	if opts.Log == nil {
+		opts.Log = NewMemoryLog(nil)
+	}
+	if opts.Names == nil {
+		opts.Names = Nickname
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	opts.MaxName = min(limit(opts.MaxName, 64), 512)
+	opts.MaxText = limit(opts.MaxText, 4096)
+	opts.MaxMembers = limit(opts.MaxMembers, 10_000)
+	opts.MaxSubscribers = limit(opts.MaxSubscribers, 20_000)
+	opts.MaxPerSource = limit(opts.MaxPerSource, 100)
+	opts.MaxAnonymous = limit(opts.MaxAnonymous, 5_000)
+	opts.Window = limit(opts.Window, 4<<20)
+
+	r := &Room{
+		opts:      opts,
+		log:       opts.Log,
+		gone:      make(chan struct{}),
+		encodings: make(map[*Format]*encoding),
+		sessions:  make(map[string]*Session),
+		calls:     make(map[string]*call),
+		conns:     make(map[*conn]struct{}),
+		sources:   make(map[string]int),
+		stats:     counters{refused: make(map[string]uint64)},
+	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	ctx, cancel := context.WithTimeout(r.ctx, openTimeout)
+	defer cancel()
+	if err := r.open(ctx); err != nil {
+		r.cancel()
+		return nil, fmt.Errorf("chat: opening the room's log: %w", err)
+	}
+	return r, nil
+}
+
+// open reads the log and follows it. If the log is trimmed meanwhile, past what open has read, it begins anew.
+func (r *Room) open(ctx context.Context) error {
+	for {
+		err := r.read(ctx)
+		if !errors.Is(err, ErrTrimmed) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (r *Room) read(ctx context.Context) error {
+	snap, err := r.log.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	r.fold = newFold()
+	r.window = window{max: int64(r.opts.Window), prev: snap.First}
+	r.stats.events = 0
+	for _, rec := range snap.Records {
+		if err := r.fold.load(rec); err != nil {
+			return err
+		}
+	}
+	after := snap.First
+	for {
+		recs, err := r.log.Read(ctx, after, 1000)
+		if err != nil {
+			return err
+		}
+		if len(recs) == 0 {
+			break
+		}
+		for _, rec := range recs {
+			if err := r.add(rec, rec.Pos.Seq > snap.At.Seq); err != nil {
+				return err
+			}
+		}
+		after = recs[len(recs)-1].Pos
+	}
+	if r.unfold, err = r.log.Follow(after, r.apply); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	err = r.failed
+	r.mu.Unlock()
+	if err != nil {
+		r.unfold()
+	}
+	return err
+}
+
+// add puts a record into the window, and into the fold if it is news to it. The room's mutex is held, or the room is
+// not open yet.
+func (r *Room) add(rec Record, news bool) error {
+	b, err := decode(rec)
+	if err != nil {
+		return err
+	}
+	if news {
+		err = r.fold.apply(rec, b)
+	} else {
+		r.fold.recall(rec, b)
+	}
+	if err != nil {
+		return err
+	}
+	r.window.add(event(rec, b, r.window.last()), size(rec), joinSeq(rec, b))
+	r.stats.events++
+	if s := r.sessions[b.session]; s != nil {
+		s.applied(rec, b)
+	}
+	return nil
+}
+
+// apply is what the log calls with each new record, perhaps with its own lock held. Everything that must be one step is
+// here: the fold, the window, and the replies of the calls that wait for the record.
+func (r *Room) apply(recs []Record, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed != nil {
+		return
+	}
+	for _, rec := range recs {
+		if err = r.add(rec, true); err != nil {
+			break
+		}
+		if c := r.calls[rec.ID]; c != nil && !c.applied {
+			c.applied, c.pos = true, rec.Pos
+			if c.then != nil {
+				c.then(rec.Pos, r.window.head()-1)
+			}
+		}
+	}
+	if err != nil {
+		r.fail(err)
+	}
+	r.change()
+	r.rouse()
+}
+
+// fail ends all readers because the log has ended. The room's mutex is held.
+func (r *Room) fail(err error) {
+	r.failed = err
+	r.opts.Logger.Error("chat: the room's log has ended", "err", err)
+	for _, c := range r.cursors {
+		r.end(c, err)
+	}
+	for _, s := range r.sessions {
+		s.finish(err)
+	}
+	r.change()
+}
+
+// A call is an append under way.
+type call struct {
+	then    func(pos Position, at uint64) // run when the event stands at index at of the window, with the mutex held
+	applied bool
+	pos     Position
+}
+
+// append puts e into the log and returns its position. then, which may be nil, runs in the same step as the fold when
+// the record is new. An error is as in clause A5; where the record was seen in spite of an error there is none.
+func (r *Room) append(ctx context.Context, e Entry, then func(pos Position, at uint64)) (pos Position, isNew bool, err error) {
+	c := &call{then: then}
+	r.mu.Lock()
+	r.calls[e.ID] = c
+	r.mu.Unlock()
+
+	rec, err := r.log.Append(ctx, e)
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.calls[e.ID] == c {
+		delete(r.calls, e.ID)
+		r.change()
+	}
+	if c.applied {
+		return c.pos, true, nil
+	}
+	return rec.Pos, false, err
+}
+
+// refusal says why the room takes nothing new, if it does not. The room's mutex is held.
+func (r *Room) refusal() error {
+	switch {
+	case r.failed != nil:
+		return r.failed
+	case r.closing:
+		return ErrClosed
+	}
+	return nil
+}
+
+// refused counts err as a refusal and returns it. The room's mutex is not held.
+func (r *Room) refused(err error) error {
+	if err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.stats.refused[Code(err)]++
+	}
+	return err
+}
+
+// encoding returns the room's memory of what f made.
+func (r *Room) encoding(f *Format) *encoding {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.encodings[f]
+	if e == nil {
+		e = &encoding{format: f}
+		r.encodings[f] = e
+	}
+	return e
+}
+
+// goLocked runs f in a goroutine that Close waits for. Where the room is dead it does not. The room's mutex is held.
+func (r *Room) goLocked(f func()) {
+	if r.dead {
+		return
+	}
+	r.wg.Add(1)
+	go func() {
+		defer r.wg.Done()
+		f()
+	}()
+}
+
+// change tells those who wait in until. The room's mutex is held.
+func (r *Room) change() {
+	if r.settled != nil {
+		close(r.settled)
+		r.settled = nil
+	}
+}
+
+// until waits for cond, which is called with the mutex held.
+func (r *Room) until(ctx context.Context, cond func() bool) error {
+	for {
+		r.mu.Lock()
+		if cond() {
+			r.mu.Unlock()
+			return nil
+		}
+		if r.settled == nil {
+			r.settled = make(chan struct{})
+		}
+		settled := r.settled
+		r.mu.Unlock()
+		select {
+		case <-settled:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Members returns the roster as of now, in the order of joining, in a slice of the caller's.
+func (r *Room) Members() []User {
+	r.mu.Lock()
+	seats := r.fold.share()
+	r.mu.Unlock()
+	return users(seats)
+}
+
+// Kick ends the session of the member of that name, compared as logins compare them, wherever it is connected. Its
+// [Left] has the [Reason] Kicked and note, at most 256 bytes of which are kept; its connection, if a room of this
+// process serves it, is closed with a [KickedError]. A nil error means that the Left is in the log.
+//
+// Errors: [ErrName] or what else the policy says, [ErrNotMember], [ErrClosed], [ErrUnknown], and those of the log.
+func (r *Room) Kick(ctx context.Context, name, note string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	_, key, err := r.name(name)
+	if err != nil {
+		return r.refused(err)
+	}
+	note = cut(note, 256)
+	for {
+		r.mu.Lock()
+		m := r.fold.members[key]
+		if err = r.refusal(); err == nil && m == nil {
+			err = ErrNotMember
+		}
+		if err != nil {
+			r.mu.Unlock()
+			return r.refused(err)
+		}
+		if s := r.sessions[m.session]; s != nil {
+			l := r.leave(s, Kicked, note, nil)
+			r.mu.Unlock()
+			return l.wait(ctx)
+		}
+		e := leftEntry(key, m.last, m.session, m.user, m.join, Kicked, note)
+		r.mu.Unlock()
+		_, _, err = r.append(ctx, e, nil)
+		if !errors.Is(err, ErrConflict) {
+			return r.refused(err)
+		}
+		// The member has resumed or left since; look again once this room has seen that.
+		if err := r.until(ctx, func() bool { n := r.fold.members[key]; return n != m || n.last != e.Guard.Seq || r.failed != nil }); err != nil {
+			return err
+		}
+	}
+}
+
+// ShutdownOptions configures [Room.Shutdown].
+type ShutdownOptions struct {
+	// RetryAfter is how long clients are told to wait before they come back. Zero means 1 s.
+	RetryAfter time.Duration
+}
+
+// Shutdown ends the room in order: it refuses newcomers and new messages, lets what was accepted reach every connection,
+// ends each session with a [Left] and each connection with a [ShutdownError], lets subscriptions be read to their end,
+// and then closes the room. If ctx ends first it closes the room at once and returns ctx.Err().
+func (r *Room) Shutdown(ctx context.Context, o *ShutdownOptions) error {
+	var opts ShutdownOptions
+	if o != nil {
+		opts = *o
+	}
+	if opts.RetryAfter == 0 {
+		opts.RetryAfter = time.Second
+	}
+	r.mu.Lock()
+	r.closing = true
+	r.mu.Unlock()
+	err := r.until(ctx, func() bool { return len(r.calls) == 0 })
+	if err == nil {
+		r.mu.Lock()
+		for c := range r.conns {
+			r.stopAt(&c.cursor, r.window.head(), ShutdownError{opts.RetryAfter})
+		}
+		for _, s := range r.sessions {
+			r.leave(s, Shutdown, "", nil)
+		}
+		r.rouse()
+		r.mu.Unlock()
+		err = r.until(ctx, func() bool { return len(r.sessions) == 0 && len(r.conns) == 0 })
+	}
+	if err == nil {
+		r.mu.Lock()
+		for _, c := range r.cursors {
+			r.stopAt(c, r.window.head(), ErrClosed)
+		}
+		r.rouse()
+		r.mu.Unlock()
+		err = r.until(ctx, func() bool { return len(r.cursors) == 0 })
+	}
+	r.Close()
+	return err
+}
+
+// stopAt ends c with err when it has read up to index at. The room's mutex is held.
+func (r *Room) stopAt(c *cursor, at uint64, err error) {
+	if !c.hearing {
+		c.next = at
+	}
+	c.stop, c.stopErr = at, err
+	c.nudge()
+}
+
+// Close ends the room now: sessions end with a [Left], for which it tries at most 1 s in all, connections and
+// subscriptions end with [ErrClosed]. When it returns, no goroutine of the room is left: so it is not for a [Transport], a
+// [NamePolicy] or a [Format] to call. Twice is harmless, from several goroutines as well. The error is nil.
+func (r *Room) Close() error {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		<-r.gone
+		return nil
+	}
+	r.closed, r.closing = true, true
+	for _, s := range r.sessions {
+		r.leave(s, Shutdown, "", nil)
+	}
+	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if r.until(ctx, func() bool { return len(r.sessions) == 0 }) != nil {
+		r.opts.Logger.Warn("chat: closed before the log took each session's end")
+	}
+
+	r.mu.Lock()
+	for _, c := range r.cursors {
+		r.end(c, ErrClosed)
+	}
+	for _, s := range r.sessions {
+		s.finish(ErrClosed)
+	}
+	r.dead = true
+	r.tell()
+	r.mu.Unlock()
+	r.cancel()
+	r.unfold()
+	r.wg.Wait()
+	close(r.gone)
+	return nil
+}
+
+// Stats returns plain counters of the room's life.
+func (r *Room) Stats() Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Stats{
+		Members:     len(r.fold.members),
+		Subscribers: r.hearers,
+		Connections: len(r.conns),
+		Events:      r.stats.events,
+		Slow:        r.stats.slow,
+		Refused:     make(map[string]uint64, len(r.stats.refused)),
+	}
+	for code, n := range r.stats.refused {
+		s.Refused[code] = n
+	}
+	return s
+}
+
+// Stats are what [Room.Stats] returns.
+type Stats struct {
+	Members     int               // logged in now, on all nodes
+	Subscribers int               // hearing now, connections included
+	Connections int               // served now
+	Events      uint64            // read from the log since the room was opened, including what it held then
+	Slow        uint64            // subscribers ended for slowness
+	Refused     map[string]uint64 // refusals, by the Code of their error
+}
+
+type counters struct {
+	events, slow uint64
+	refused      map[string]uint64
+}

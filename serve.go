@@ -1,0 +1,478 @@
+package chat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// ServeOptions configures [Room.Serve]. The zero value is ready for use.
+type ServeOptions struct {
+	// Spectators lets the connection hear the room without being logged in.
+	Spectators bool
+
+	// UserID becomes the [User].ID of whoever logs in over this connection.
+	UserID string
+
+	// Source is who is counted for the connection, such as an address; see [Room.Admit]. Empty: it is not counted, or was
+	// admitted before.
+	Source string
+
+	// Rate is how many requests a second are taken from the client, with a burst of twice as many; what is over is
+	// refused. Zero means 20, negative no limit.
+	Rate int
+
+	// MaxUnread is how many bytes of events the client may fall behind before it is ended with a [SlowError]. Zero means
+	// 1 MiB, negative as far as the room's window goes.
+	MaxUnread int
+
+	// LoginTimeout ends a connection that has not been logged in for so long, unless Spectators is set. Zero means one
+	// minute, negative never.
+	LoginTimeout time.Duration
+}
+
+// requestTimeout bounds how long one request waits for the log.
+const requestTimeout = 10 * time.Second
+
+// A conn is a client that is being served.
+type conn struct {
+	cursor
+	room      *Room
+	opts      ServeOptions
+	transport Transport
+	bucket    bucket
+
+	// Guarded by the room's mutex.
+	session *Session
+	timer   *time.Timer // of LoginTimeout, while there is no session
+}
+
+// Serve is one client's whole life: it reads the client's requests, carries them out, and delivers replies and events,
+// until the client goes or is ended. ctx is the client's lifetime: when it ends, so does the connection. Serve returns
+// when the transport is closed and, if the client was logged in, its leaving is under way.
+//
+// It returns nil if the client said goodbye. Else the reason, which is also what the transport's Close was told:
+// [ErrLost], wrapping the transport's error; [ErrSlow] as a [SlowError]; [ErrKicked] as a [KickedError]; [ErrClosed],
+// as a [ShutdownError] where the room was shut down; [ErrSource], [ErrAnonymous] or [ErrLoginTimeout] in a [LimitError];
+// ctx's cause; what the room's log ended with.
+func (r *Room) Serve(ctx context.Context, t Transport, o *ServeOptions) error {
+	var opts ServeOptions
+	if o != nil {
+		opts = *o
+	}
+	if opts.LoginTimeout == 0 {
+		opts.LoginTimeout = time.Minute
+	}
+	if opts.Spectators {
+		opts.LoginTimeout = -1
+	}
+	if opts.Source != "" {
+		release, err := r.Admit(opts.Source)
+		if err != nil {
+			t.Close(err)
+			return err
+		}
+		defer release()
+	}
+	c := &conn{room: r, opts: opts, transport: t, bucket: bucket{rate: limit(opts.Rate, 20)}}
+	c.bound = int64(limit(opts.MaxUnread, defaultUnread))
+	c.ended = func(err error) { t.Close(err) }
+	if err := r.enter(c); err != nil {
+		t.Close(err)
+		return r.refused(err)
+	}
+	defer r.wg.Done()
+	watched := make(chan struct{})
+	unwatch := context.AfterFunc(ctx, func() {
+		defer close(watched)
+		c.fail(context.Cause(ctx))
+	})
+	delivered := make(chan struct{})
+	requests, cancel := context.WithCancel(ctx)
+	go func() {
+		defer close(delivered)
+		defer cancel() // what a request waits for is of no use any more
+		c.fail(c.deliver())
+	}()
+	c.fail(c.receive(requests))
+	err := r.exit(c)
+	<-delivered
+	if !unwatch() {
+		<-watched
+	}
+	// The waker may be about to call Close as well; it must not do so after this call returned.
+	_ = r.until(context.Background(), func() bool { return !c.owed })
+	t.Close(err)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// Admit counts a connection from source, as one of at most [RoomOptions].MaxPerSource, until release is called. An
+// adapter that can refuse a client before it makes a connection of it calls Admit then, and leaves Source empty in
+// [ServeOptions]. Calling release twice is harmless.
+//
+// Errors: [ErrSource] and [ErrAnonymous] in a [LimitError], and [ErrClosed].
+func (r *Room) Admit(source string) (release func(), err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.refusal() != nil:
+		err = r.refusal()
+	case r.sources[source] >= r.opts.MaxPerSource:
+		err = LimitError{Limit: ErrSource, Max: r.opts.MaxPerSource, RetryAfter: admitRetry}
+	case r.anonymous >= r.opts.MaxAnonymous:
+		err = LimitError{Limit: ErrAnonymous, Max: r.opts.MaxAnonymous, RetryAfter: admitRetry}
+	}
+	if err != nil {
+		r.stats.refused[Code(err)]++
+		return nil, err
+	}
+	r.sources[source]++
+	released := false
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if released {
+			return
+		}
+		released = true
+		if r.sources[source]--; r.sources[source] == 0 {
+			delete(r.sources, source)
+		}
+	}, nil
+}
+
+// admitRetry is when a client that was not let in may try again.
+const admitRetry = 10 * time.Second
+
+// enter makes c one of the room's connections.
+func (r *Room) enter(c *conn) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.refusal(); err != nil {
+		return err
+	}
+	if r.anonymous >= r.opts.MaxAnonymous {
+		return LimitError{Limit: ErrAnonymous, Max: r.opts.MaxAnonymous, RetryAfter: admitRetry}
+	}
+	r.wg.Add(1)
+	r.conns[c] = struct{}{}
+	r.attach(&c.cursor)
+	c.nameless()
+	return nil
+}
+
+// exit ends the session and takes c out of the room; it returns why c ended.
+func (r *Room) exit(c *conn) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := c.session; s != nil {
+		c.session, s.conn = nil, nil
+		r.leave(s, reasonOf(c.err), "", nil)
+	} else {
+		c.named()
+	}
+	r.detach(&c.cursor)
+	delete(r.conns, c)
+	r.change()
+	return c.err
+}
+
+// reasonOf is the reason of a Left for what ended a connection.
+func reasonOf(err error) Reason {
+	switch {
+	case errors.Is(err, io.EOF):
+		return Goodbye
+	case errors.Is(err, ErrSlow):
+		return Slow
+	case errors.Is(err, ErrClosed):
+		return Shutdown
+	}
+	return Lost
+}
+
+// nameless begins a time without a session. The room's mutex is held.
+func (c *conn) nameless() {
+	c.room.anonymous++
+	if d := c.opts.LoginTimeout; d > 0 {
+		var timer *time.Timer
+		timer = time.AfterFunc(d, func() {
+			c.room.mu.Lock()
+			defer c.room.mu.Unlock()
+			if c.timer == timer {
+				c.room.end(&c.cursor, LimitError{Limit: ErrLoginTimeout, Max: int(d / time.Second), RetryAfter: admitRetry})
+			}
+		})
+		c.timer = timer
+	}
+}
+
+// named ends that time. The room's mutex is held.
+func (c *conn) named() {
+	c.room.anonymous--
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+}
+
+// left is told that the connection's session has ended. The room's mutex is held.
+func (c *conn) left(s *Session) {
+	if c.session != s {
+		return
+	}
+	c.session = nil
+	c.nameless()
+	if !c.opts.Spectators && c.hearing {
+		c.stop, c.stopErr = c.room.window.head(), nil // it hears of its own leaving, and no more
+		c.nudge()
+	}
+}
+
+// fail ends the connection; the first reason counts, and is what the transport is told.
+func (c *conn) fail(err error) {
+	r := c.room
+	r.mu.Lock()
+	if c.err == nil {
+		c.err = err
+		c.nudge()
+		if c.drained != nil {
+			close(c.drained)
+			c.drained = nil
+		}
+	}
+	err = c.err
+	r.mu.Unlock()
+	c.transport.Close(err)
+}
+
+// deliver hands over what is due until the connection ends, and returns why.
+func (c *conn) deliver() error {
+	for {
+		b, err := c.take()
+		if err != nil {
+			return err
+		}
+		for i, rep := range b.replies {
+			if make, ok := rep.(laterReply); ok {
+				b.replies[i] = make()
+			}
+		}
+		if err := c.transport.Deliver(b); err != nil {
+			return c.undelivered(err)
+		}
+	}
+}
+
+// undelivered is why a connection ends on which Deliver failed.
+func (c *conn) undelivered(err error) error {
+	r := c.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c.err == nil && errors.Is(err, ErrSlow) {
+		r.slow(&c.cursor)
+	}
+	if c.err != nil {
+		return c.err
+	}
+	return fmt.Errorf("%w: %w", ErrLost, err)
+}
+
+// A laterReply is made when the room's mutex is not held.
+type laterReply func() Reply
+
+func (laterReply) reply() {}
+
+// receive carries out the client's requests until there are no more, and returns why.
+func (c *conn) receive(ctx context.Context) error {
+	for {
+		if err := c.waitForReplies(); err != nil {
+			return err
+		}
+		req, err := c.transport.Receive()
+		if err == io.EOF {
+			return err
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrLost, err)
+		}
+		if wait, ok := c.bucket.take(time.Now()); !ok {
+			c.refuse(refOf(req), LimitError{Limit: ErrRate, Max: c.bucket.rate, RetryAfter: wait})
+			continue
+		}
+		c.handle(ctx, req)
+	}
+}
+
+// waitForReplies waits while a client that sends does not read what it is answered.
+func (c *conn) waitForReplies() error {
+	r := c.room
+	r.mu.Lock()
+	for len(c.replies) >= maxReplies && c.err == nil {
+		if c.drained == nil {
+			c.drained = make(chan struct{})
+		}
+		drained := c.drained
+		r.mu.Unlock()
+		<-drained
+		r.mu.Lock()
+	}
+	defer r.mu.Unlock()
+	return c.err
+}
+
+// handle carries out one request.
+func (c *conn) handle(ctx context.Context, req Request) {
+	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errRequestTimeout)
+	defer cancel()
+	var err error
+	switch req := req.(type) {
+	case LoginRequest:
+		err = c.login(ctx, req)
+	case SendRequest:
+		err = c.send(ctx, req)
+	case LogoutRequest:
+		err = c.logout(ctx, req)
+	case SubscribeRequest:
+		err = c.subscribe(req)
+	case BadRequest:
+		err = req.Err
+		if err == nil || Code(err) == "internal" {
+			err = fmt.Errorf("%w: %v", ErrRequest, err)
+		}
+	default:
+		err = fmt.Errorf("%w: %T is not a request", ErrRequest, req)
+	}
+	if err != nil {
+		c.refuse(refOf(req), err)
+	}
+}
+
+var errRequestTimeout = errors.New("chat: the log did not answer in time")
+
+func refOf(req Request) string {
+	switch req := req.(type) {
+	case LoginRequest:
+		return req.Ref
+	case SendRequest:
+		return req.Ref
+	case LogoutRequest:
+		return req.Ref
+	case SubscribeRequest:
+		return req.Ref
+	case BadRequest:
+		return req.Ref
+	}
+	return ""
+}
+
+// refuse answers with an error and counts it.
+func (c *conn) refuse(ref string, err error) {
+	c.room.refused(err)
+	c.room.mu.Lock()
+	defer c.room.mu.Unlock()
+	c.reply(ErrorReply{ref, err})
+}
+
+func (c *conn) login(ctx context.Context, req LoginRequest) error {
+	r := c.room
+	r.mu.Lock()
+	var err error
+	at, resumed, given := uint64(0), false, !req.Hear.After.IsZero() || req.Hear.Last > 0
+	switch {
+	case c.session != nil:
+		err = ErrLoggedIn
+	case c.hearing && c.stop == noStop && given:
+		err = ErrHearing
+	case given:
+		at, resumed, err = r.locate(req.Hear)
+	}
+	if err == nil && !c.hearing {
+		err = r.fullHouse()
+	}
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	_, err = r.login(ctx, req.Name, LoginOptions{ID: c.opts.UserID}, c, func(s *Session, pos Position, joined uint64) {
+		c.session = s
+		c.named()
+		rep := LoginReply{Ref: req.Ref, User: s.user, Pos: pos}
+		if c.hearing && c.stop == noStop {
+			c.reply(rep)
+			return
+		}
+		if !given {
+			at = joined
+		}
+		r.unhear(&c.cursor) // what it was about to hear of an earlier session
+		start := r.begin(&c.cursor, at, resumed)
+		c.reply(laterReply(func() Reply {
+			s := start()
+			rep.Start = &s
+			return rep
+		}))
+	})
+	return err
+}
+
+func (c *conn) send(ctx context.Context, req SendRequest) error {
+	c.room.mu.Lock()
+	s := c.session
+	c.room.mu.Unlock()
+	if s == nil {
+		return ErrNotLoggedIn
+	}
+	_, err := c.room.send(ctx, s, req.Text, SendOptions{ID: req.ID}, func(rcpt Receipt) {
+		c.reply(SendReply{req.Ref, rcpt})
+	})
+	return err
+}
+
+func (c *conn) logout(ctx context.Context, req LogoutRequest) error {
+	r := c.room
+	r.mu.Lock()
+	s := c.session
+	if s == nil || s.leaving != nil {
+		r.mu.Unlock()
+		return ErrNotLoggedIn
+	}
+	late := false
+	l := r.leave(s, Logout, "", func(pos Position, _ uint64) {
+		if !late {
+			c.reply(LogoutReply{req.Ref, pos})
+		}
+	})
+	r.mu.Unlock()
+	err := l.wait(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	late = err != nil
+	return err
+}
+
+func (c *conn) subscribe(req SubscribeRequest) error {
+	r := c.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case !c.opts.Spectators:
+		return ErrNotLoggedIn
+	case c.hearing:
+		return ErrHearing
+	}
+	at, resumed, err := r.locate(req.Hear)
+	if err == nil {
+		err = r.fullHouse()
+	}
+	if err != nil {
+		return err
+	}
+	start := r.begin(&c.cursor, at, resumed)
+	c.reply(laterReply(func() Reply { return SubscribeReply{req.Ref, start()} }))
+	return nil
+}
