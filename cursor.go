@@ -173,7 +173,7 @@ func (r *Room) due(c *cursor) bool {
 		return false
 	case c.parked:
 		return c.next < w.head() || c.next >= c.stop
-	case c.next < w.base || c.next < c.stop && w.mark(w.head()).end-c.done.end > c.bound:
+	case c.next < w.base || c.stop == noStop && w.mark(w.head()).end-c.done.end > c.bound:
 		r.slow(c)
 	}
 	return false

@@ -257,14 +257,18 @@ type call struct {
 	pos     Position
 }
 
-// append puts e into the log and returns its position. then, which may be nil, runs in the same step as the fold when
-// the record is new. An error is as in clause A5; where the record was seen in spite of an error there is none.
-func (r *Room) append(ctx context.Context, e Entry, then func(pos Position, at uint64)) (pos Position, isNew bool, err error) {
+// enroll announces an append, so that Shutdown waits for it and apply finds it. then, which may be nil, runs in the same
+// step as the fold when the record is new. The room's mutex is held: in the same step, the caller has seen that the
+// room takes it.
+func (r *Room) enroll(id string, then func(pos Position, at uint64)) *call {
 	c := &call{then: then}
-	r.mu.Lock()
-	r.calls[e.ID] = c
-	r.mu.Unlock()
+	r.calls[id] = c
+	return c
+}
 
+// append puts e, which was enrolled as c, into the log and returns its position. An error is as in clause A5; where the
+// record was seen in spite of an error there is none.
+func (r *Room) append(ctx context.Context, e Entry, c *call) (pos Position, isNew bool, err error) {
 	rec, err := r.log.Append(ctx, e)
 
 	r.mu.Lock()
@@ -391,8 +395,9 @@ func (r *Room) Kick(ctx context.Context, name, note string) error {
 			return l.wait(ctx)
 		}
 		e := leftEntry(key, m.last, m.session, m.user, m.join, Kicked, note)
+		c := r.enroll(e.ID, nil)
 		r.mu.Unlock()
-		_, _, err = r.append(ctx, e, nil)
+		_, _, err = r.append(ctx, e, c)
 		if !errors.Is(err, ErrConflict) {
 			return r.refused(err)
 		}

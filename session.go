@@ -97,19 +97,22 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 	}
 	r.joining++
 	r.sessions[s.id] = s
-	r.mu.Unlock()
-
 	b := body{kind: kindJoined, session: s.id, user: s.user}
 	e := Entry{ID: s.id, Key: key, Guard: Guard{Key: key}, Data: b.encode()}
-	_, isNew, err := r.append(ctx, e, func(pos Position, at uint64) {
+	call := r.enroll(e.ID, func(pos Position, at uint64) {
+		r.joining--
 		if then != nil {
 			then(s, pos, at)
 		}
 	})
+	r.mu.Unlock()
+	_, isNew, err := r.append(ctx, e, call)
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.joining--
+	if !isNew {
+		r.joining--
+	}
 	switch {
 	case isNew: // even if the log said "unknown": the room has seen it
 		return s, nil
@@ -135,7 +138,10 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 // settle finds out what became of a login whose caller is gone, by appending it again. If it lands, applied ends it.
 func (r *Room) settle(s *Session, e Entry) {
 	r.retry(s, func() bool {
-		_, _, err := r.append(r.ctx, e, nil)
+		r.mu.Lock()
+		c := r.enroll(e.ID, nil)
+		r.mu.Unlock()
+		_, _, err := r.append(r.ctx, e, c)
 		if err != nil && !errors.Is(err, ErrUnknown) {
 			r.mu.Lock()
 			s.finish(err)
@@ -251,15 +257,17 @@ func (r *Room) send(ctx context.Context, s *Session, text string, opts SendOptio
 			}
 		}
 		guard, join := Guard{s.key, s.last}, s.join
-		r.mu.Unlock()
-
-		b := body{kind: kindSaid, session: s.id, user: s.user, join: join, text: text}
-		e := Entry{ID: s.id + "/" + opts.ID, Guard: guard, Data: b.encode()}
-		pos, isNew, err := r.append(ctx, e, func(pos Position, _ uint64) {
+		e := Entry{ID: s.id + "/" + opts.ID, Guard: guard}
+		c := r.enroll(e.ID, func(pos Position, _ uint64) {
 			if done != nil {
 				done(Receipt{opts.ID, pos})
 			}
 		})
+		r.mu.Unlock()
+
+		b := body{kind: kindSaid, session: s.id, user: s.user, join: join, text: text}
+		e.Data = b.encode()
+		pos, isNew, err := r.append(ctx, e, c)
 		switch {
 		case err == nil:
 			if !isNew && done != nil {
@@ -355,8 +363,9 @@ func (r *Room) carryOut(l *leaving) {
 	r.retry(s, func() bool {
 		r.mu.Lock()
 		e := leftEntry(s.key, s.last, s.id, s.user, s.join, l.reason, l.note)
+		c := r.enroll(e.ID, l.then)
 		r.mu.Unlock()
-		_, _, err := r.append(r.ctx, e, l.then)
+		_, _, err := r.append(r.ctx, e, c)
 		if errors.Is(err, ErrConflict) {
 			// Somebody else ended it, or it has resumed elsewhere: look again once this room has seen that.
 			return r.until(r.ctx, func() bool { return s.err != nil || s.last != e.Guard.Seq }) != nil
