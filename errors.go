@@ -15,6 +15,10 @@ var (
 	ErrSession     = errors.New("chat: session has ended")                // or is of another room, or nil
 	ErrNotLoggedIn = errors.New("chat: not logged in")                    // a request that needs a session
 	ErrLoggedIn    = errors.New("chat: logged in already")                // a second login on one connection
+	ErrToken       = errors.New("chat: no session of that token")         // there is none, or it has left
+	ErrConnected   = errors.New("chat: session is connected")             // resuming it needs TakeOver
+	ErrTakenOver   = errors.New("chat: session was taken over")           // it was resumed from elsewhere
+	ErrFenced      = errors.New("chat: node was taken for dead")          // come back, and resume
 	ErrNotMember   = errors.New("chat: no member of that name")           // of Kick
 	ErrHearing     = errors.New("chat: subscribed already")               // a second subscription on one connection
 	ErrRequest     = errors.New("chat: malformed request")                // of a client
@@ -107,6 +111,7 @@ var codes = []struct {
 	code string
 }{
 	{ErrName, "name"}, {ErrNameTaken, "name_taken"}, {ErrText, "text"}, {ErrID, "id"}, {ErrSession, "session"},
+	{ErrToken, "token"}, {ErrConnected, "connected"}, {ErrTakenOver, "taken_over"}, {ErrFenced, "fenced"},
 	{ErrNotLoggedIn, "not_logged_in"}, {ErrLoggedIn, "logged_in"}, {ErrNotMember, "not_member"},
 	{ErrHearing, "subscribed"}, {ErrRequest, "request"}, {ErrKicked, "kicked"}, {ErrLost, "lost"},
 	{ErrNameTooLong, "name_too_long"}, {ErrTextTooLong, "text_too_long"}, {ErrRoomFull, "room_full"},

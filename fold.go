@@ -12,6 +12,7 @@ import (
 type fold struct {
 	members  map[string]*member // by the key of their name
 	sessions map[string]*member // the same, by the session's id
+	tokens   map[string]*member // the same, by the hash of their token
 	seats    []seat             // the roster, in the order of joining
 	shared   bool               // somebody else holds seats: copy before removing from it
 	seed     maphash.Seed       // of sent.hash
@@ -26,6 +27,7 @@ type seat struct {
 // A member is a session that has joined and not left, on whichever node.
 type member struct {
 	body        // of its last record under the name's key
+	key  string // of the name
 	join uint64 // the sequence of its Joined
 	last uint64 // the sequence of that last record: what guards check
 	ids  []sent // its last messages, a ring of at most keptIDs
@@ -40,7 +42,7 @@ const keptIDs = 256
 type sent struct{ hash, seq uint64 }
 
 func newFold() fold {
-	return fold{members: make(map[string]*member), sessions: make(map[string]*member), seed: maphash.MakeSeed()}
+	return fold{members: make(map[string]*member), sessions: make(map[string]*member), tokens: make(map[string]*member), seed: maphash.MakeSeed()}
 }
 
 // load sets a member from a record of a snapshot.
@@ -52,8 +54,8 @@ func (f *fold) load(rec Record) error {
 	if b.kind != kindJoined && b.kind != kindResumed {
 		return RecordError{rec.Pos, "not a member's record"}
 	}
-	m := &member{body: b, join: joinSeq(rec, b), last: rec.Pos.Seq}
-	f.members[rec.Key], f.sessions[b.session] = m, m
+	m := &member{body: b, key: rec.Key, join: joinSeq(rec, b), last: rec.Pos.Seq}
+	f.members[m.key], f.sessions[m.session], f.tokens[m.token] = m, m, m
 	i, _ := slices.BinarySearchFunc(f.seats, m.join, func(s seat, join uint64) int { return cmp.Compare(s.join, join) })
 	f.seats = slices.Insert(f.seats, i, seat{b.user, m.join})
 	return nil
@@ -79,14 +81,17 @@ func (f *fold) apply(rec Record, b body) error {
 	}
 	switch b.kind {
 	case kindJoined:
-		m = &member{body: b, join: rec.Pos.Seq, last: rec.Pos.Seq}
-		f.members[rec.Key], f.sessions[b.session] = m, m
+		m = &member{body: b, key: rec.Key, join: rec.Pos.Seq, last: rec.Pos.Seq}
+		f.members[m.key], f.sessions[m.session], f.tokens[m.token] = m, m, m
 		f.seats = append(f.seats, seat{b.user, rec.Pos.Seq})
 	case kindResumed:
+		delete(f.tokens, m.token)
 		m.body, m.last = b, rec.Pos.Seq
+		f.tokens[m.token] = m
 	case kindLeft:
 		delete(f.members, rec.Key)
-		delete(f.sessions, b.session)
+		delete(f.sessions, m.session)
+		delete(f.tokens, m.token)
 		i, _ := slices.BinarySearchFunc(f.seats, m.join, func(s seat, join uint64) int { return cmp.Compare(s.join, join) })
 		if f.shared {
 			f.seats, f.shared = slices.Clone(f.seats), false

@@ -1,27 +1,33 @@
 package chat
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
 
 // A Room is one chat room: a log of events, and all who read it. Its methods may be called from any goroutine.
 type Room struct {
-	opts   RoomOptions
-	log    Log
-	ctx    context.Context    // ends with the room; bounds what the room does by itself
-	cancel context.CancelFunc // of ctx
-	unfold func()             // stops following the log
-	wg     sync.WaitGroup     // the room's goroutines, and the calls of Serve: what Close waits for
-	gone   chan struct{}      // closed when Close is done
+	opts     RoomOptions
+	log      Log
+	instance string             // this room value's own name, in the records of its sessions
+	ctx      context.Context    // ends with the room; bounds what the room does by itself
+	cancel   context.CancelFunc // of ctx
+	unfold   func()             // stops following the log
+	wg       sync.WaitGroup     // the room's goroutines, and the calls of Serve: what Close waits for
+	gone     chan struct{}      // closed when Close is done
 
 	mu        sync.Mutex // guards the fields below, and those of sessions and cursors
 	closing   bool       // newcomers are refused
 	closed    bool       // Close was called
+	handOver  bool       // sessions with a linger are left for another node
 	dead      bool       // no goroutine is started any more
 	failed    error      // why the log ended, if it did
 	fold      fold
@@ -29,6 +35,7 @@ type Room struct {
 	encodings map[*Format]*encoding
 	sessions  map[string]*Session // those of this room value that have not left, by id
 	calls     map[string]*call    // appends under way, by Entry.ID
+	inquiries map[string]bool     // nodes whose death is being looked into
 	joining   int                 // how many of calls are logins
 	conns     map[*conn]struct{}
 	anonymous int            // how many of conns are not logged in
@@ -47,6 +54,10 @@ type Room struct {
 type RoomOptions struct {
 	// Log is where the room's events stand. nil means a [MemoryLog] of the room's own. The room does not close it.
 	Log Log
+
+	// Node makes the room end, or take in, the sessions of other nodes that have died. nil: only this room value ends its
+	// sessions, and those that it leaves behind stay in the log's roster for ever.
+	Node *Node
 
 	// Names decides which names are allowed and which are the same. nil means [Nickname].
 	Names NamePolicy
@@ -119,10 +130,12 @@ func NewRoom(o *RoomOptions) (*Room, error) {
 	r := &Room{
 		opts:      opts,
 		log:       opts.Log,
+		instance:  rand.Text(),
 		gone:      make(chan struct{}),
 		encodings: make(map[*Format]*encoding),
 		sessions:  make(map[string]*Session),
 		calls:     make(map[string]*call),
+		inquiries: make(map[string]bool),
 		conns:     make(map[*conn]struct{}),
 		sources:   make(map[string]int),
 		stats:     counters{refused: make(map[string]uint64)},
@@ -133,6 +146,14 @@ func NewRoom(o *RoomOptions) (*Room, error) {
 	if err := r.open(ctx); err != nil {
 		r.cancel()
 		return nil, fmt.Errorf("chat: opening the room's log: %w", err)
+	}
+	if r.opts.Node != nil {
+		r.opts.Node.enter(r)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.fold.members {
+		r.check(m)
 	}
 	return r, nil
 }
@@ -228,6 +249,9 @@ func (r *Room) apply(recs []Record, err error) {
 			if c.then != nil {
 				c.then(rec.Pos, r.window.head()-1)
 			}
+		}
+		if m := r.fold.members[rec.Key]; m != nil {
+			r.check(m)
 		}
 	}
 	if err != nil {
@@ -392,7 +416,10 @@ func (r *Room) Kick(ctx context.Context, name, note string) error {
 		if s := r.sessions[m.session]; s != nil {
 			l := r.leave(s, Kicked, note, nil)
 			r.mu.Unlock()
-			return l.wait(ctx)
+			if err := l.wait(ctx); !errors.Is(err, ErrTakenOver) {
+				return err
+			}
+			continue
 		}
 		e := leftEntry(key, m.last, m.session, m.user, m.join, Kicked, note)
 		c := r.enroll(e.ID, nil)
@@ -412,11 +439,18 @@ func (r *Room) Kick(ctx context.Context, name, note string) error {
 type ShutdownOptions struct {
 	// RetryAfter is how long clients are told to wait before they come back. Zero means 1 s.
 	RetryAfter time.Duration
+
+	// Spread adds to each client's RetryAfter a part of it drawn at random, so that they do not all come back at once.
+	Spread time.Duration
+
+	// HandOver leaves the sessions that linger in the room, away, for other nodes to resume, instead of ending them.
+	// Others adopt them when this room's [Node] is closed.
+	HandOver bool
 }
 
 // Shutdown ends the room in order: it refuses newcomers and new messages, lets what was accepted reach every connection,
-// ends each session with a [Left] and each connection with a [ShutdownError], lets subscriptions be read to their end,
-// and then closes the room. If ctx ends first it closes the room at once and returns ctx.Err().
+// ends each session with a [Left] or hands it over, ends each connection with a [ShutdownError], lets subscriptions be
+// read to their end, and then closes the room. If ctx ends first it closes the room at once and returns ctx.Err().
 func (r *Room) Shutdown(ctx context.Context, o *ShutdownOptions) error {
 	var opts ShutdownOptions
 	if o != nil {
@@ -426,17 +460,19 @@ func (r *Room) Shutdown(ctx context.Context, o *ShutdownOptions) error {
 		opts.RetryAfter = time.Second
 	}
 	r.mu.Lock()
-	r.closing = true
+	r.closing, r.handOver = true, opts.HandOver
 	r.mu.Unlock()
 	err := r.until(ctx, func() bool { return len(r.calls) == 0 })
 	if err == nil {
 		r.mu.Lock()
 		for c := range r.conns {
-			r.stopAt(&c.cursor, r.window.head(), ShutdownError{opts.RetryAfter})
+			after := opts.RetryAfter
+			if opts.Spread > 0 {
+				after += mathrand.N(opts.Spread)
+			}
+			r.stopAt(&c.cursor, r.window.head(), ShutdownError{after})
 		}
-		for _, s := range r.sessions {
-			r.leave(s, Shutdown, "", nil)
-		}
+		r.endSessions()
 		r.rouse()
 		r.mu.Unlock()
 		err = r.until(ctx, func() bool { return len(r.sessions) == 0 && len(r.conns) == 0 })
@@ -452,6 +488,25 @@ func (r *Room) Shutdown(ctx context.Context, o *ShutdownOptions) error {
 	}
 	r.Close()
 	return err
+}
+
+// endSessions ends those of this room, in the order of joining. Those that are another node's to end, or handed over,
+// are only let go. The room's mutex is held.
+func (r *Room) endSessions() {
+	list := make([]*Session, 0, len(r.sessions))
+	for _, s := range r.sessions {
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b *Session) int { return cmp.Compare(a.join, b.join) })
+	for _, s := range list {
+		switch {
+		case s.leaving != nil: // under way
+		case s.adopted, r.handOver && s.linger > 0 && s.join > 0:
+			s.finish(ErrClosed)
+		default:
+			r.leave(s, Shutdown, "", nil)
+		}
+	}
 }
 
 // stopAt ends c with err when it has read up to index at. The room's mutex is held.
@@ -474,9 +529,7 @@ func (r *Room) Close() error {
 		return nil
 	}
 	r.closed, r.closing = true, true
-	for _, s := range r.sessions {
-		r.leave(s, Shutdown, "", nil)
-	}
+	r.endSessions()
 	r.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -496,6 +549,9 @@ func (r *Room) Close() error {
 	r.mu.Unlock()
 	r.cancel()
 	r.unfold()
+	if r.opts.Node != nil {
+		r.opts.Node.leave(r)
+	}
 	r.wg.Wait()
 	close(r.gone)
 	return nil

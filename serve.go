@@ -16,6 +16,9 @@ type ServeOptions struct {
 	// UserID becomes the [User].ID of whoever logs in over this connection.
 	UserID string
 
+	// Linger is how long the client's session outlives the connection; see [LoginOptions].
+	Linger time.Duration
+
 	// Source is who is counted for the connection, such as an address; see [Room.Admit]. Empty: it is not counted, or was
 	// admitted before.
 	Source string
@@ -172,7 +175,12 @@ func (r *Room) exit(c *conn) error {
 	defer r.mu.Unlock()
 	if s := c.session; s != nil {
 		c.session, s.conn = nil, nil
-		r.leave(s, reasonOf(c.err), "", nil)
+		switch reason := reasonOf(c.err); {
+		case reason == Lost || reason == Slow:
+			r.away(s, s.linger, reason)
+		default:
+			r.leave(s, reason, "", nil)
+		}
 	} else {
 		c.named()
 	}
@@ -227,7 +235,7 @@ func (c *conn) left(s *Session) {
 	}
 	c.session = nil
 	c.nameless()
-	if !c.opts.Spectators && c.hearing {
+	if !c.opts.Spectators && c.hearing && c.stop == noStop {
 		c.stop, c.stopErr = c.room.window.head(), nil // it hears of its own leaving, and no more
 		c.nudge()
 	}
@@ -332,7 +340,15 @@ func (c *conn) handle(ctx context.Context, req Request) {
 	var err error
 	switch req := req.(type) {
 	case LoginRequest:
-		err = c.login(ctx, req)
+		err = c.login(req.Ref, req.Hear, func(then loginFunc) (err error) {
+			_, err = c.room.login(ctx, req.Name, LoginOptions{ID: c.opts.UserID, Linger: c.opts.Linger}, c, then)
+			return err
+		})
+	case ResumeRequest:
+		err = c.login(req.Ref, req.Hear, func(then loginFunc) (err error) {
+			_, err = c.room.resume(ctx, req.Token, true, c, then)
+			return err
+		})
 	case SendRequest:
 		err = c.send(ctx, req)
 	case LogoutRequest:
@@ -358,6 +374,8 @@ func refOf(req Request) string {
 	switch req := req.(type) {
 	case LoginRequest:
 		return req.Ref
+	case ResumeRequest:
+		return req.Ref
 	case SendRequest:
 		return req.Ref
 	case LogoutRequest:
@@ -378,46 +396,51 @@ func (c *conn) refuse(ref string, err error) {
 	c.reply(ErrorReply{ref, err})
 }
 
-func (c *conn) login(ctx context.Context, req LoginRequest) error {
+// A loginFunc is what a login does in the step in which it lands at index at.
+type loginFunc = func(s *Session, pos Position, at uint64)
+
+// login carries out a login or a resuming: do is what makes the session.
+func (c *conn) login(ref string, hear SubscribeOptions, do func(then loginFunc) error) error {
 	r := c.room
-	r.mu.Lock()
+	given := !hear.After.IsZero() || hear.Last > 0
+	var start uint64
+	var resumed bool
 	var err error
-	at, resumed, given := uint64(0), false, !req.Hear.After.IsZero() || req.Hear.Last > 0
+	r.mu.Lock()
+	listening := c.hearing && c.stop == noStop
 	switch {
 	case c.session != nil:
 		err = ErrLoggedIn
-	case c.hearing && c.stop == noStop && given:
+	case listening && given:
 		err = ErrHearing
-	case given:
-		at, resumed, err = r.locate(req.Hear)
-	}
-	if err == nil && !c.hearing {
-		err = r.fullHouse()
+	case !listening:
+		if start, resumed, err = r.locate(hear); err == nil && !c.hearing {
+			err = r.fullHouse()
+		}
 	}
 	r.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	_, err = r.login(ctx, req.Name, LoginOptions{ID: c.opts.UserID}, c, func(s *Session, pos Position, joined uint64) {
+	return do(func(s *Session, pos Position, at uint64) {
 		c.session = s
 		c.named()
-		rep := LoginReply{Ref: req.Ref, User: s.user, Pos: pos}
-		if c.hearing && c.stop == noStop {
+		rep := LoginReply{Ref: ref, User: s.user, Pos: pos, Token: s.token}
+		if listening {
 			c.reply(rep)
 			return
 		}
 		if !given {
-			at = joined
+			start = at
 		}
 		r.unhear(&c.cursor) // what it was about to hear of an earlier session
-		start := r.begin(&c.cursor, at, resumed)
+		begin := r.begin(&c.cursor, start, resumed)
 		c.reply(laterReply(func() Reply {
-			s := start()
+			s := begin()
 			rep.Start = &s
 			return rep
 		}))
 	})
-	return err
 }
 
 func (c *conn) send(ctx context.Context, req SendRequest) error {

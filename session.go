@@ -22,11 +22,16 @@ type Session struct {
 	user User
 	done chan struct{} // closed when it has left
 
+	token  Token // empty for a session that was taken in as an orphan
+	linger time.Duration
+
 	// Guarded by the room's mutex.
-	join      uint64 // the sequence of its Joined; 0 before it is in the log
-	last      uint64 // the sequence of the last record under key: what it guards with
-	abandoned bool   // nobody waits for the login any more: leave as soon as it lands
-	conn      *conn  // the connection that logged it in, while it is served
+	join      uint64      // the sequence of its Joined; 0 before it is in the log
+	last      uint64      // the sequence of the last record under key: what it guards with
+	abandoned bool        // nobody waits for the login any more: leave as soon as it lands
+	conn      *conn       // the connection that logged it in, while it is served
+	adopted   bool        // it was another node's, which died
+	timer     *time.Timer // of the linger, while it is away
 	leaving   *leaving
 	err       error // why it ended
 }
@@ -34,11 +39,14 @@ type Session struct {
 // User returns the user, with the name as it is shown.
 func (s *Session) User() User { return s.user }
 
+// Token returns the secret that [Room.Resume] takes.
+func (s *Session) Token() Token { return s.token }
+
 // Done returns a channel that is closed when the session has ended.
 func (s *Session) Done() <-chan struct{} { return s.done }
 
 // Err returns nil while the session lasts, and then why it ended: [ErrSession] if it left of itself or its connection
-// was lost, [ErrSlow], a [KickedError], [ErrClosed], or what the room's log ended with.
+// was lost, [ErrSlow], a [KickedError], [ErrTakenOver], [ErrFenced], [ErrClosed], or what the room's log ended with.
 func (s *Session) Err() error {
 	s.room.mu.Lock()
 	defer s.room.mu.Unlock()
@@ -50,6 +58,14 @@ type LoginOptions struct {
 	// ID is the importing program's own name for the user, such as an account number: [User].ID. It may be empty, and is
 	// at most 256 bytes.
 	ID string
+
+	// Linger is how long the session outlives its connection, where [Room.Serve] logged it in or [Room.Resume] takes it
+	// up, so that a client that was lost can come back to it. Zero means not at all. Others see nothing of it. It counts
+	// in milliseconds.
+	Linger time.Duration
+
+	// Token becomes the session's, at least 16 bytes that nobody can guess. Empty: one is made.
+	Token Token
 }
 
 // Login takes name for a new session. A nil error means that its [Joined] is in the log, and that no other member has a
@@ -57,7 +73,7 @@ type LoginOptions struct {
 // with a [Left].
 //
 // Errors: [ErrName] or what else the policy says; [ErrNameTaken]; [ErrNameTooLong], [ErrRoomFull] in a [LimitError];
-// [ErrID] for the ID in the options; [ErrClosed]; [ErrUnknown]; [ErrFull] and other errors of the log.
+// [ErrID] for the ID or token in the options; [ErrClosed]; [ErrUnknown]; [ErrFull] and other errors of the log.
 func (r *Room) Login(ctx context.Context, name string, o *LoginOptions) (*Session, error) {
 	var opts LoginOptions
 	if o != nil {
@@ -72,7 +88,10 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if len(opts.ID) > 256 || !utf8.ValidString(opts.ID) {
+	if opts.Token == "" {
+		opts.Token = newToken()
+	}
+	if len(opts.ID) > 256 || !utf8.ValidString(opts.ID) || len(opts.Token) < minToken {
 		return nil, ErrID
 	}
 	shown, key, err := r.name(name)
@@ -86,10 +105,17 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 		user: User{Name: shown, ID: opts.ID},
 		done: make(chan struct{}),
 		conn: c,
+
+		token:  opts.Token,
+		linger: max(0, opts.Linger),
 	}
+	hash := s.token.hash()
 	r.mu.Lock()
 	if err = r.refusal(); err == nil && len(r.fold.members)+r.joining >= r.opts.MaxMembers {
 		err = LimitError{Limit: ErrRoomFull, Max: r.opts.MaxMembers}
+	}
+	if err == nil && r.fold.tokens[hash] != nil {
+		err = ErrID // telling more would tell that the token is good
 	}
 	if err != nil {
 		r.mu.Unlock()
@@ -97,7 +123,7 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 	}
 	r.joining++
 	r.sessions[s.id] = s
-	b := body{kind: kindJoined, session: s.id, user: s.user}
+	b := body{kind: kindJoined, session: s.id, user: s.user, linger: s.linger, node: r.nodeID(), token: hash}
 	e := Entry{ID: s.id, Key: key, Guard: Guard{Key: key}, Data: b.encode()}
 	call := r.enroll(e.ID, func(pos Position, at uint64) {
 		r.joining--
@@ -137,7 +163,7 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 
 // settle finds out what became of a login whose caller is gone, by appending it again. If it lands, applied ends it.
 func (r *Room) settle(s *Session, e Entry) {
-	r.retry(s, func() bool {
+	r.retry(s.done, func() bool {
 		r.mu.Lock()
 		c := r.enroll(e.ID, nil)
 		r.mu.Unlock()
@@ -151,12 +177,12 @@ func (r *Room) settle(s *Session, e Entry) {
 	})
 }
 
-// retry calls try until it returns true, the session has ended, or the room has.
-func (r *Room) retry(s *Session, try func() bool) {
+// retry calls try until it returns true, with pauses; until done is closed, or the room ends.
+func (r *Room) retry(done <-chan struct{}, try func() bool) {
 	for wait := 50 * time.Millisecond; !try(); wait = min(2*wait, 5*time.Second) {
 		select {
 		case <-time.After(wait):
-		case <-s.done:
+		case <-done:
 			return
 		case <-r.ctx.Done():
 			return
@@ -300,7 +326,7 @@ func validID(id string) bool {
 }
 
 // Logout ends the session with a [Left]; a nil error means that it is in the log. A session that has left already, or
-// is leaving for another reason, is an [ErrSession]. If ctx ends first the error is an [ErrUnknown] and wraps ctx.Err();
+// is leaving for another reason, is an [ErrSession]; one that is resumed meanwhile an [ErrTakenOver]. If ctx ends first the error is an [ErrUnknown] and wraps ctx.Err();
 // the room goes on trying until the session has left.
 func (r *Room) Logout(ctx context.Context, s *Session) error {
 	if err := ctx.Err(); err != nil {
@@ -327,10 +353,13 @@ type leaving struct {
 	then    func(pos Position, at uint64)
 }
 
-// wait waits for the session to have left.
+// wait waits for the session to have left. If it was resumed instead, that is an ErrTakenOver.
 func (l *leaving) wait(ctx context.Context) error {
 	select {
 	case <-l.session.done:
+		if err := l.session.Err(); errors.Is(err, ErrTakenOver) {
+			return err
+		}
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
@@ -360,7 +389,7 @@ func (r *Room) leave(s *Session, reason Reason, note string, then func(pos Posit
 // carryOut appends the Left of a session, and tries again until it is known to be there, or the room ends.
 func (r *Room) carryOut(l *leaving) {
 	s := l.session
-	r.retry(s, func() bool {
+	r.retry(s.done, func() bool {
 		r.mu.Lock()
 		e := leftEntry(s.key, s.last, s.id, s.user, s.join, l.reason, l.note)
 		c := r.enroll(e.ID, l.then)
@@ -396,8 +425,8 @@ func (s *Session) applied(rec Record, b body) {
 			}
 			s.room.leave(s, l.reason, l.note, l.then)
 		}
-	case kindResumed:
-		s.last = rec.Pos.Seq
+	case kindResumed: // every resuming makes a session of its own
+		s.end(ErrTakenOver)
 	case kindLeft:
 		err := ErrSession
 		switch b.reason {
@@ -408,11 +437,20 @@ func (s *Session) applied(rec Record, b body) {
 		case Shutdown:
 			err = ErrClosed
 		}
-		if s.conn != nil && b.reason == Kicked {
-			s.room.end(&s.conn.cursor, err)
+		if b.reason == Kicked {
+			s.end(err)
+		} else {
+			s.finish(err)
 		}
-		s.finish(err)
 	}
+}
+
+// end is finish, and ends the connection too. The room's mutex is held.
+func (s *Session) end(err error) {
+	if s.conn != nil {
+		s.room.end(&s.conn.cursor, err)
+	}
+	s.finish(err)
 }
 
 // finish is the session's end. The room's mutex is held.
@@ -421,10 +459,15 @@ func (s *Session) finish(err error) {
 		return
 	}
 	s.err = err
+	if s.timer != nil {
+		s.timer.Stop()
+	}
 	if s.conn != nil {
 		s.conn.left(s)
 	}
-	delete(s.room.sessions, s.id)
+	if s.room.sessions[s.id] == s {
+		delete(s.room.sessions, s.id)
+	}
 	close(s.done)
 	s.room.change()
 }

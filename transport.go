@@ -24,7 +24,7 @@ type Transport interface {
 
 // A Request is what a client asks for. The set is closed:
 //
-//   - [LoginRequest], answered by [LoginReply]
+//   - [LoginRequest] and [ResumeRequest], answered by [LoginReply]
 //   - [SendRequest], answered by [SendReply]
 //   - [LogoutRequest], answered by [LogoutReply]
 //   - [SubscribeRequest], answered by [SubscribeReply]
@@ -38,6 +38,15 @@ type Request interface{ request() }
 type LoginRequest struct {
 	Ref, Name string
 	Hear      SubscribeOptions // MaxUnread is the program's to say, and ignored here
+}
+
+// ResumeRequest takes up the session of Token, taking it over where it is connected: the client may be faster than the
+// room in noticing that its last connection is gone. Where hearing begins is as in [LoginRequest], with the [Resumed] in
+// place of the Joined; if Hear cannot be granted, nothing is resumed.
+type ResumeRequest struct {
+	Ref   string
+	Token Token
+	Hear  SubscribeOptions // MaxUnread is the program's to say, and ignored here
 }
 
 // SendRequest says Text. ID is as in [SendOptions].
@@ -60,6 +69,7 @@ type BadRequest struct {
 }
 
 func (LoginRequest) request()     {}
+func (ResumeRequest) request()    {}
 func (SendRequest) request()      {}
 func (LogoutRequest) request()    {}
 func (SubscribeRequest) request() {}
@@ -74,11 +84,13 @@ func (BadRequest) request()       {}
 // A reply that carries position p is delivered before the event at p, and after no later one.
 type Reply interface{ reply() }
 
-// LoginReply says that the client is in, as User: the name in the form that others see. Its [Joined] stands at Pos.
+// LoginReply says that the client is in, as User: the name in the form that others see. Its [Joined], or [Resumed],
+// stands at Pos. Token is for a [ResumeRequest], should the connection be lost.
 type LoginReply struct {
 	Ref   string
 	User  User
 	Pos   Position
+	Token Token
 	Start *Start // where hearing begins; nil if the connection heard the room already
 }
 

@@ -1,0 +1,335 @@
+package chat
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Node is what makes several processes that serve the same rooms notice that one is dead: one a process, given to each
+// of its rooms by [RoomOptions].Node. Nodes that belong together write heartbeats to one [Log], which is not that of a
+// room, and judge each other by what stands there and not by clocks: a node is dead when another has written
+// [NodeOptions].Misses heartbeats since its last. The judgement is an entry guarded on that last heartbeat, so it is
+// final: who is judged can write no more under that name.
+//
+// The sessions of a dead node are adopted by the rooms of all others: they are away since its last heartbeat, may be
+// resumed anywhere for as long as they linger, and leave then. Adopting writes nothing; which node ends a session, or
+// resumes it, the room's log decides.
+//
+// A node that finds itself judged, having been paused for too long, ends the sessions and connections that it still had
+// with [ErrFenced] and goes on under a new name, its next incarnation. Its methods may be called from any goroutine.
+type Node struct {
+	log    Log
+	opts   NodeOptions
+	ctx    context.Context
+	cancel context.CancelFunc
+	unread func() // stops following the log
+	done   chan struct{}
+
+	mu    sync.Mutex // guards the fields below
+	id    string     // of this incarnation
+	last  uint64     // the sequence of its last heartbeat
+	peers map[string]*peer
+	rooms map[*Room]struct{}
+	news  []obituary    // to be told to the rooms
+	wake  chan struct{} // holds one token when there is news
+}
+
+// A peer is another incarnation that is not known to be dead.
+type peer struct {
+	last uint64    // the sequence of its last heartbeat
+	seen time.Time // when this node read it
+	ours int       // how many heartbeats this node has written since
+}
+
+// An obituary says that an incarnation is dead, and when it was last seen alive.
+type obituary struct {
+	id   string
+	seen time.Time
+}
+
+// NodeOptions configures [NewNode]. The zero value is ready for use.
+type NodeOptions struct {
+	// Interval is the time between two heartbeats. Zero means 5 s.
+	Interval time.Duration
+
+	// Misses is how many heartbeats a node may write without one from another until it judges that one dead. Zero means
+	// 3, so that a dead node is noticed after 15 to 20 s.
+	Misses int
+
+	// Logger is told of judgements and of a log out of reach. nil: silent.
+	Logger *slog.Logger
+}
+
+// NewNode writes the first heartbeat of a new incarnation to log and begins to follow it. It fails with the log's error
+// if that takes more than 10 s. Who opened the log closes it, after the node.
+func NewNode(log Log, o *NodeOptions) (*Node, error) {
+	var opts NodeOptions
+	if o != nil {
+		opts = *o
+	}
+	if opts.Interval <= 0 {
+		opts.Interval = 5 * time.Second
+	}
+	if opts.Misses <= 0 {
+		opts.Misses = 3
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{
+		log: log, opts: opts, done: make(chan struct{}),
+		peers: make(map[string]*peer), rooms: make(map[*Room]struct{}), wake: make(chan struct{}, 1),
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	snap, err := log.Snapshot(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("chat: opening the nodes' log: %w", err)
+	}
+	now := time.Now()
+	for _, rec := range snap.Records {
+		n.peers[rec.Key] = &peer{last: rec.Pos.Seq, seen: now}
+	}
+	n.id = rand.Text()
+	if n.unread, err = log.Follow(snap.At, n.apply); err != nil {
+		return nil, fmt.Errorf("chat: following the nodes' log: %w", err)
+	}
+	if err := n.beat(ctx); err != nil {
+		n.unread()
+		return nil, fmt.Errorf("chat: the node's first heartbeat: %w", err)
+	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	go n.run()
+	return n, nil
+}
+
+// Incarnation returns the name that this node has now; every start, and every new start after being judged, makes one.
+func (n *Node) Incarnation() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.id
+}
+
+// Close ends the node's heartbeats and, for at most 1 s, tries to say so in the log, so that others adopt at once what
+// its rooms left to them. It comes after the Close or Shutdown of the rooms. Twice is harmless.
+func (n *Node) Close() error {
+	n.cancel()
+	<-n.done
+	n.unread()
+	n.mu.Lock()
+	id, last := n.id, n.last
+	n.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_, err := n.log.Append(ctx, Entry{ID: id + "!end", Key: id, Final: true, Guard: Guard{id, last}})
+	if errors.Is(err, ErrConflict) {
+		return nil // judged, so it is known already
+	}
+	return err
+}
+
+// run writes a heartbeat each interval, judges after each that was taken, and brings the news to the rooms.
+func (n *Node) run() {
+	defer close(n.done)
+	tick := time.NewTicker(n.opts.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-n.wake:
+		case <-tick.C:
+			ctx, cancel := context.WithTimeout(n.ctx, n.opts.Interval)
+			if err := n.beat(ctx); err != nil {
+				n.opts.Logger.Warn("chat: a heartbeat is not in the log", "err", err)
+			} else {
+				n.judge(ctx)
+			}
+			cancel()
+		}
+		n.tell()
+	}
+}
+
+// beat writes one heartbeat. A conflict means that the node was judged, which apply reads too, or that a heartbeat
+// whose outcome was unknown has landed meanwhile.
+func (n *Node) beat(ctx context.Context) error {
+	n.mu.Lock()
+	id, last := n.id, n.last
+	n.mu.Unlock()
+	_, err := n.log.Append(ctx, Entry{ID: id + "/" + rand.Text(), Key: id, Guard: Guard{id, last}})
+	return err
+}
+
+// judge ends the incarnations that have missed too many heartbeats.
+func (n *Node) judge(ctx context.Context) {
+	n.mu.Lock()
+	var late []Entry
+	for id, p := range n.peers {
+		if p.ours >= n.opts.Misses {
+			late = append(late, Entry{ID: id + "!dead", Key: id, Final: true, Guard: Guard{id, p.last}})
+		}
+	}
+	n.mu.Unlock()
+	slices.SortFunc(late, func(a, b Entry) int { return cmp.Compare(a.ID, b.ID) })
+	for _, e := range late {
+		switch _, err := n.log.Append(ctx, e); {
+		case err == nil:
+			n.opts.Logger.Warn("chat: a node is dead", "node", e.Key)
+		case !errors.Is(err, ErrConflict): // a conflict: it has just written one
+			n.opts.Logger.Warn("chat: a judgement is not in the log", "node", e.Key, "err", err)
+		}
+	}
+}
+
+// apply reads the nodes' log.
+func (n *Node) apply(recs []Record, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err != nil {
+		n.opts.Logger.Error("chat: the nodes' log has ended", "err", err)
+	}
+	now := time.Now()
+	for _, rec := range recs {
+		switch {
+		case rec.Final:
+			seen := now
+			if p := n.peers[rec.Key]; p != nil {
+				seen = p.seen
+			}
+			delete(n.peers, rec.Key)
+			n.news = append(n.news, obituary{rec.Key, seen})
+			select {
+			case n.wake <- struct{}{}:
+			default:
+			}
+			if rec.Key == n.id {
+				n.id, n.last = rand.Text(), 0
+			}
+		case rec.Key == n.id:
+			n.last = rec.Pos.Seq
+			for _, p := range n.peers {
+				p.ours++
+			}
+		default:
+			n.peers[rec.Key] = &peer{last: rec.Pos.Seq, seen: now}
+		}
+	}
+}
+
+// tell brings the news to the rooms.
+func (n *Node) tell() {
+	n.mu.Lock()
+	news := n.news
+	n.news = nil
+	rooms := make([]*Room, 0, len(n.rooms))
+	for r := range n.rooms {
+		rooms = append(rooms, r)
+	}
+	n.mu.Unlock()
+	for _, o := range news {
+		for _, r := range rooms {
+			r.nodeDied(o.id, o.seen)
+		}
+	}
+}
+
+// enter makes r one of the node's rooms, and leave undoes it.
+func (n *Node) enter(r *Room) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.rooms[r] = struct{}{}
+}
+
+func (n *Node) leave(r *Room) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.rooms, r)
+}
+
+// alive reports whether an incarnation is this node's or a known peer's.
+func (n *Node) alive(id string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return id == n.id || n.peers[id] != nil
+}
+
+// gone asks the log whether an incarnation that is not known to be alive is dead, for this node may just not have read
+// of it yet: its first heartbeat was in the log before any of its sessions was in a room's.
+func (n *Node) gone(ctx context.Context, id string) (bool, error) {
+	snap, err := n.log.Snapshot(ctx)
+	if err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(snap.Records, func(rec Record) bool { return rec.Key == id }), nil
+}
+
+// nodeID is what this room writes into its sessions' records: the node's incarnation, if there is a node, a slash, and
+// the room value's own name.
+func (r *Room) nodeID() string {
+	if r.opts.Node == nil {
+		return "/" + r.instance
+	}
+	return r.opts.Node.Incarnation() + "/" + r.instance
+}
+
+func incarnation(nodeID string) string {
+	id, _, _ := strings.Cut(nodeID, "/")
+	return id
+}
+
+// check looks after a member whose record says that it is another node's: if that node is dead, it is adopted. The
+// room's mutex is held.
+func (r *Room) check(m *member) {
+	n, id := r.opts.Node, incarnation(m.node)
+	switch {
+	case r.sessions[m.session] != nil:
+	case m.node == r.nodeID(): // a resuming of ours that has no caller left
+		r.orphan(m, time.Now())
+	case n != nil && id != "" && !n.alive(id) && !r.inquiries[id]:
+		r.inquiries[id] = true
+		r.goLocked(func() { r.inquire(id) })
+	}
+}
+
+// inquire adopts the sessions of an incarnation if it is dead.
+func (r *Room) inquire(id string) {
+	r.retry(r.gone, func() bool {
+		dead, err := r.opts.Node.gone(r.ctx, id)
+		if dead {
+			r.nodeDied(id, time.Now())
+		}
+		return err == nil
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.inquiries, id)
+}
+
+// nodeDied adopts the sessions of a dead incarnation, last seen alive at seen. If it was this node's own, what it held
+// ends first.
+func (r *Room) nodeDied(id string, seen time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var orphans []*member
+	for _, m := range r.fold.members {
+		if incarnation(m.node) == id {
+			orphans = append(orphans, m)
+		}
+	}
+	slices.SortFunc(orphans, func(a, b *member) int { return cmp.Compare(a.join, b.join) })
+	for _, m := range orphans {
+		if s := r.sessions[m.session]; s != nil && !s.adopted {
+			s.end(ErrFenced)
+		}
+		r.orphan(m, seen)
+	}
+}

@@ -1,0 +1,134 @@
+package chat
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"time"
+)
+
+// A Token is the secret by which somebody comes back to their session after the connection is gone. It is good for the
+// session's life, any number of times, on every node of the room. Only its hash stands in the log.
+type Token string
+
+// minToken is the shortest token that a program may choose, in bytes.
+const minToken = 16
+
+func newToken() Token { return Token(rand.Text()) } // 130 bits
+
+func (t Token) hash() string {
+	h := sha256.Sum256([]byte(t))
+	return string(h[:])
+}
+
+// ResumeOptions configures [Room.Resume].
+type ResumeOptions struct {
+	// TakeOver resumes the session also where it is connected, and ends that connection with [ErrTakenOver]. Without it
+	// that is an [ErrConnected]. A session of another node that is alive counts as connected.
+	TakeOver bool
+}
+
+// Resume takes up the session of a token: the same user, the same message IDs remembered. A nil error means that its
+// [Resumed] is in the log, and that whatever held the session before is ended: a [Session] of this room with
+// [ErrTakenOver], one of another node as soon as that has read it.
+//
+// Errors: [ErrToken] if there is no such session, or it has left; [ErrConnected]; [ErrClosed]; ctx.Err() if ctx had ended
+// before; [ErrUnknown]; those of the log. Where the outcome is unknown and the Resumed lands after all, the session is
+// away again.
+func (r *Room) Resume(ctx context.Context, t Token, o *ResumeOptions) (*Session, error) {
+	var opts ResumeOptions
+	if o != nil {
+		opts = *o
+	}
+	s, err := r.resume(ctx, t, opts.TakeOver, nil, nil)
+	return s, r.refused(err)
+}
+
+// resume is Resume, for the connection c if that is not nil; then is as in [Room.login].
+func (r *Room) resume(ctx context.Context, t Token, takeOver bool, c *conn, then func(s *Session, pos Position, at uint64)) (*Session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	hash := t.hash()
+	for {
+		r.mu.Lock()
+		m := r.fold.tokens[hash]
+		err := r.refusal()
+		switch {
+		case err != nil:
+		case m == nil:
+			err = ErrToken
+		case !takeOver && r.connected(m):
+			err = ErrConnected
+		}
+		if err != nil {
+			r.mu.Unlock()
+			return nil, err
+		}
+		last := m.last
+		s := &Session{
+			room: r, id: m.session, key: m.key, user: m.user, token: t, linger: m.linger,
+			done: make(chan struct{}), conn: c, join: m.join,
+		}
+		b := body{kind: kindResumed, session: s.id, user: s.user, join: m.join, linger: m.linger, node: r.nodeID(), token: hash}
+		e := Entry{ID: s.id + "!resumed-" + rand.Text(), Key: s.key, Guard: Guard{s.key, last}, Data: b.encode()}
+		call := r.enroll(e.ID, func(pos Position, at uint64) {
+			s.last = pos.Seq
+			r.sessions[s.id] = s
+			if then != nil {
+				then(s, pos, at)
+			}
+		})
+		r.mu.Unlock()
+		_, isNew, err := r.append(ctx, e, call)
+		switch {
+		case isNew:
+			return s, nil
+		case !errors.Is(err, ErrConflict):
+			return nil, err
+		}
+		// It has left, or resumed elsewhere. Look again once this room has seen that.
+		if err := r.until(ctx, func() bool { return r.fold.tokens[hash] != m || m.last != last || r.failed != nil }); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// connected reports whether a member is, as far as this room can know. The room's mutex is held.
+func (r *Room) connected(m *member) bool {
+	s := r.sessions[m.session]
+	return s == nil || s.timer == nil
+}
+
+// away begins the linger of a session whose connection is gone; if it is not resumed by then it leaves for reason. The
+// room's mutex is held.
+func (r *Room) away(s *Session, linger time.Duration, reason Reason) {
+	if linger <= 0 {
+		r.leave(s, reason, "", nil)
+		return
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(linger, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if s.timer == timer && s.err == nil {
+			r.leave(s, reason, "", nil)
+		}
+	})
+	s.timer = timer
+}
+
+// orphan makes a session out of a member that nobody holds: it was another node's, which is dead, or its resuming had no
+// caller left. It is away since then. The room's mutex is held.
+func (r *Room) orphan(m *member, since time.Time) {
+	if r.sessions[m.session] != nil || r.dead {
+		return
+	}
+	s := &Session{
+		room: r, id: m.session, key: m.key, user: m.user, linger: m.linger,
+		done: make(chan struct{}), join: m.join, last: m.last, adopted: m.node != r.nodeID(),
+	}
+	r.sessions[s.id] = s
+	r.away(s, m.linger-time.Since(since), Lost)
+}

@@ -1,0 +1,183 @@
+package chat_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/chat"
+)
+
+// serve serves a new pipe and returns it with what Serve will return.
+func serve(r *chat.Room, o *chat.ServeOptions) (*pipe, chan error) {
+	p, done := newPipe(), make(chan error, 1)
+	go func() { done <- r.Serve(context.Background(), p, o) }()
+	return p, done
+}
+
+func login(t testing.TB, p *pipe, name string) chat.LoginReply {
+	t.Helper()
+	p.requests <- chat.LoginRequest{Name: name}
+	rep, ok := (<-p.replies).(chat.LoginReply)
+	if !ok {
+		t.Fatal("login refused")
+	}
+	return rep
+}
+
+// lose ends a pipe as a broken connection does.
+func (p *pipe) lose() {
+	p.err = io.ErrUnexpectedEOF
+	close(p.requests)
+}
+
+func TestLingerAndResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		r := newRoom(t, nil)
+		sub, err := r.Subscribe(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := &chat.ServeOptions{Linger: time.Minute}
+		p, done := serve(r, o)
+		in := login(t, p, "Ann")
+		<-p.events
+		p.requests <- chat.SendRequest{ID: "1", Text: "one"}
+		rcpt := (<-p.replies).(chat.SendReply).Receipt
+		p.lose()
+		if err := <-done; !errors.Is(err, chat.ErrLost) {
+			t.Errorf("Serve of a lost peer: %v", err)
+		}
+		time.Sleep(59 * time.Second)
+		if len(r.Members()) != 1 {
+			t.Fatal("gone before the linger was over")
+		}
+		if _, err := r.Resume(ctx, "not a token at all", nil); !errors.Is(err, chat.ErrToken) {
+			t.Errorf("a wrong token: %v", err)
+		}
+
+		p, done = serve(r, o)
+		p.requests <- chat.ResumeRequest{Ref: "r", Token: in.Token, Hear: chat.SubscribeOptions{After: rcpt.Pos}}
+		back := (<-p.replies).(chat.LoginReply)
+		want := chat.LoginReply{Ref: "r", User: in.User, Pos: chat.Position{Epoch: in.Pos.Epoch, Seq: 3}, Token: in.Token, Start: &chat.Start{At: rcpt.Pos, Resumed: true}}
+		if d := cmp.Diff(want, back); d != "" {
+			t.Errorf("the reply (-want +got):\n%s", d)
+		}
+		p.requests <- chat.SendRequest{ID: "1", Text: "one"}
+		if again := (<-p.replies).(chat.SendReply).Receipt; again != rcpt {
+			t.Errorf("the retry after the resume: %v, want %v", again, rcpt)
+		}
+		time.Sleep(time.Hour)
+
+		p2, done2 := serve(r, o)
+		p2.requests <- chat.ResumeRequest{Token: in.Token}
+		<-p2.replies
+		if err := <-done; !errors.Is(err, chat.ErrTakenOver) || !errors.Is(p.cause, chat.ErrTakenOver) {
+			t.Errorf("the first connection after a second resumed: %v, told %v", err, p.cause)
+		}
+		p2.lose()
+		<-done2
+		time.Sleep(time.Minute + time.Second)
+		if _, err := r.Resume(ctx, in.Token, &chat.ResumeOptions{TakeOver: true}); !errors.Is(err, chat.ErrToken) {
+			t.Errorf("after the linger: %v", err)
+		}
+		u := in.User
+		events := []chat.Event{
+			chat.Joined{At: at(1), User: u}, chat.Said{At: at(2), User: u, Text: "one"}, chat.Resumed{At: at(3), User: u},
+			chat.Resumed{At: at(4), User: u}, chat.Left{At: at(5), User: u, Reason: chat.Lost},
+		}
+		var got []chat.Event
+		for range events {
+			got = append(got, next(t, sub))
+		}
+		if d := cmp.Diff(events, got); d != "" {
+			t.Errorf("events (-want +got):\n%s", d)
+		}
+		r.Close()
+	})
+}
+
+func newNode(t testing.TB, log chat.Log) *chat.Node {
+	t.Helper()
+	n, err := chat.NewNode(log, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// A haltable log answers nothing while it is halted, as for a process that is paused.
+type haltable struct {
+	chat.Log
+	halted atomic.Pointer[chan struct{}] // nil: not halted
+}
+
+func (l *haltable) Append(ctx context.Context, e chat.Entry) (chat.Record, error) {
+	if halted := l.halted.Load(); halted != nil {
+		select {
+		case <-*halted:
+		case <-ctx.Done():
+			return chat.Record{}, errors.Join(chat.ErrUnknown, ctx.Err())
+		}
+	}
+	return l.Log.Append(ctx, e)
+}
+
+func TestNodeAdoptionAndFencing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		log, nodes := chat.NewMemoryLog(nil), chat.NewMemoryLog(nil)
+		flaky := &haltable{Log: nodes}
+		na, nb := newNode(t, flaky), newNode(t, nodes)
+		a, b := newRoom(t, &chat.RoomOptions{Log: log, Node: na}), newRoom(t, &chat.RoomOptions{Log: log, Node: nb})
+		before := na.Incarnation()
+
+		stays, _ := a.Login(ctx, "Stays", &chat.LoginOptions{Linger: time.Minute})
+		if _, err := a.Login(ctx, "Goes", nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if d := cmp.Diff([]chat.User{{Name: "Stays"}, {Name: "Goes"}}, b.Members()); d != "" {
+			t.Errorf("while both nodes live:\n%s", d)
+		}
+		if _, err := b.Resume(ctx, stays.Token(), nil); !errors.Is(err, chat.ErrConnected) {
+			t.Errorf("resuming what a live node holds: %v", err)
+		}
+
+		halted := make(chan struct{})
+		flaky.halted.Store(&halted)
+		time.Sleep(25 * time.Second)
+		if d := cmp.Diff([]chat.User{{Name: "Stays"}}, b.Members()); d != "" {
+			t.Errorf("after node A was judged (-want +got):\n%s", d)
+		}
+		if _, err := b.Resume(ctx, stays.Token(), nil); err != nil {
+			t.Errorf("resuming on B what A held: %v", err)
+		}
+		if _, err := a.Send(ctx, stays, "still here?", nil); !errors.Is(err, chat.ErrSession) {
+			t.Errorf("A speaks for a session that moved: %v", err)
+		}
+		flaky.halted.Store(nil)
+		close(halted)
+		time.Sleep(10 * time.Second)
+		if na.Incarnation() == before {
+			t.Error("a node that was judged goes on under its old name")
+		}
+		if err := stays.Err(); !errors.Is(err, chat.ErrFenced) {
+			t.Errorf("the session that moved: %v", err)
+		}
+		if _, err := a.Login(ctx, "New", nil); err != nil {
+			t.Errorf("the node's next incarnation: %v", err)
+		}
+		a.Close()
+		b.Close()
+		na.Close()
+		nb.Close()
+	})
+}
