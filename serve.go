@@ -227,7 +227,7 @@ func (c *conn) left(s *Session) {
 	}
 	c.session = nil
 	c.nameless()
-	if !c.opts.Spectators && c.hearing {
+	if !c.opts.Spectators && c.hearing && c.stop == noStop {
 		c.stop, c.stopErr = c.room.window.head(), nil // it hears of its own leaving, and no more
 		c.nudge()
 	}
