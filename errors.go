@@ -24,10 +24,8 @@ var (
 	ErrRequest     = errors.New("chat: malformed request")                // of a client
 	ErrKicked      = errors.New("chat: kicked")                           // what a [KickedError] is
 	ErrLost        = errors.New("chat: connection lost")                  // the peer vanished, or fell silent
-)
 
-// What a position, or a log, is refused with.
-var (
+	// Of a position, or a log.
 	ErrTrimmed  = errors.New("chat: position is no longer kept")
 	ErrEpoch    = errors.New("chat: position is of another life of the log")
 	ErrAhead    = errors.New("chat: position is not in the log")
@@ -36,11 +34,9 @@ var (
 	ErrTooLarge = errors.New("chat: entry is too large for the log")
 	ErrUnknown  = errors.New("chat: outcome is unknown")
 	ErrRecord   = errors.New("chat: record cannot be read") // what a [RecordError] is
-)
 
-// The limits, one sentinel each. The error returned is a [LimitError] that holds the sentinel and the number, except
-// for ErrSlow, which is a [SlowError]. The table in the package documentation lists them with their defaults.
-var (
+	// The limits, one sentinel each. The error returned is a [LimitError] that holds the sentinel and the number, except
+	// for ErrSlow, which is a [SlowError]. The table in the package documentation lists them with their defaults.
 	ErrNameTooLong  = errors.New("chat: name is too long")
 	ErrTextTooLong  = errors.New("chat: text is too long")
 	ErrRoomFull     = errors.New("chat: room is full")

@@ -142,7 +142,7 @@ func (l *MemoryLog) Snapshot(ctx context.Context) (Snapshot, error) {
 }
 
 // Read implements [Log].
-func (l *MemoryLog) Read(ctx context.Context, after Position, max int) ([]Record, error) {
+func (l *MemoryLog) Read(ctx context.Context, after Position, n int) ([]Record, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func (l *MemoryLog) Read(ctx context.Context, after Position, max int) ([]Record
 	if err != nil {
 		return nil, err
 	}
-	return slices.Clone(recs[:min(len(recs), max)]), nil
+	return slices.Clone(recs[:min(len(recs), max(n, 0))]), nil
 }
 
 // Follow implements [Log]. It calls apply before it returns if there are records after after, and from then on inside
