@@ -55,9 +55,9 @@ func ExampleNamePolicy() {
 }
 
 const (
-	empty   = "empty"
-	noInk   = "needs a letter, number or symbol that can be seen"
-	context = "a character isn't allowed where it stands"
+	empty      = "empty"
+	noInk      = "needs a letter, number or symbol that can be seen"
+	badContext = "a character isn't allowed where it stands"
 )
 
 func TestNickname(t *testing.T) {
@@ -95,7 +95,7 @@ func TestNickname(t *testing.T) {
 		{name: "\u00A8", reason: noInk, why: "the diaeresis sign is normalised to a space and a mark"},
 		{name: "x" + strings.Repeat("\u0300", 30), shown: "x" + strings.Repeat("\u0300", 30),
 			key: "x" + strings.Repeat("\u0300", 30), why: "thirty marks are the most that normalising leaves together"},
-		{name: "x" + strings.Repeat("\u0300", 31), reason: context, why: "before the 31st it puts a joiner, which isn't allowed"},
+		{name: "x" + strings.Repeat("\u0300", 31), reason: badContext, why: "before the 31st it puts a joiner, which isn't allowed"},
 
 		{name: "STRASSE", shown: "STRASSE", key: "strasse", why: "the comparison lowers case and"},
 		{name: "straße", shown: "straße", key: "straße", why: "doesn't fold it: ß and ss are two names"},
@@ -161,7 +161,7 @@ func TestNickname(t *testing.T) {
 		{name: "卡尔·马克思", reason: "U+00B7 isn't allowed there", why: "the middle dot stands between two l only"},
 		{name: "col·lega", shown: "col·lega", key: "col·lega", why: "as here"},
 		{name: "卡尔・马克思", shown: "卡尔・马克思", key: "卡尔・马克思", why: "the katakana dot passes in Han, Hiragana and Katakana"},
-		{name: "a・b", reason: context, why: "and not elsewhere"},
+		{name: "a・b", reason: badContext, why: "and not elsewhere"},
 		{name: "٣3", shown: "٣3", key: "٣3", why: "Arabic-Indic digits beside others"},
 		{name: "٣۳", reason: "U+0663 isn't allowed there", why: "but not both kinds, some of which look the same"},
 	} {
