@@ -116,7 +116,7 @@ func (r *Room) Serve(ctx context.Context, t Transport, o *ServeOptions) error {
 
 // Admit counts a connection from source, as one of at most [RoomOptions].MaxPerSource, until release is called. An
 // adapter that can refuse a client before it makes a connection of it calls Admit then, and leaves Source empty in
-// [ServeOptions]. Calling release twice is harmless.
+// [ServeOptions]. There is no limit for the empty source. Calling release twice is harmless.
 //
 // Errors: [ErrSource] and [ErrAnonymous] in a [LimitError], and [ErrClosed].
 func (r *Room) Admit(source string) (release func(), err error) {
@@ -125,7 +125,7 @@ func (r *Room) Admit(source string) (release func(), err error) {
 	switch {
 	case r.refusal() != nil:
 		err = r.refusal()
-	case r.sources[source] >= r.opts.MaxPerSource:
+	case source != "" && r.sources[source] >= r.opts.MaxPerSource:
 		err = LimitError{Limit: ErrSource, Max: r.opts.MaxPerSource, RetryAfter: admitRetry}
 	case r.anonymous >= r.opts.MaxAnonymous:
 		err = LimitError{Limit: ErrAnonymous, Max: r.opts.MaxAnonymous, RetryAfter: admitRetry}
@@ -271,13 +271,13 @@ func (c *conn) deliver() error {
 			}
 		}
 		if err := c.transport.Deliver(b); err != nil {
-			return c.undelivered(err)
+			return c.lost(err)
 		}
 	}
 }
 
-// undelivered is why a connection ends on which Deliver failed.
-func (c *conn) undelivered(err error) error {
+// lost is why a connection ends whose transport returned err.
+func (c *conn) lost(err error) error {
 	r := c.room
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -306,7 +306,7 @@ func (c *conn) receive(ctx context.Context) error {
 			return err
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrLost, err)
+			return c.lost(err)
 		}
 		if wait, ok := c.bucket.take(time.Now()); !ok {
 			c.refuse(refOf(req), LimitError{Limit: ErrRate, Max: c.bucket.rate, RetryAfter: wait})

@@ -11,7 +11,7 @@ import "time"
 //   - T4 An error from Receive ends it: [io.EOF] is a peer that said goodbye, anything else is a peer that was lost.
 //   - T5 Deliver's nil means taken over, not arrived. While a peer takes nothing Deliver waits: so it is the room that
 //     sees how far behind the peer is. The batch is not kept; bytes from [Batch.Encoded] and [Batch.Roster] may be
-//     kept, never changed. An error that is [ErrSlow] says that the peer took no bytes in time.
+//     kept, never changed. An error that is [ErrSlow], of Receive's as well, says that the peer took no bytes in time.
 //   - T6 A malformed request is a [BadRequest], not an error, so that one bad frame need not end a connection.
 //   - T7 Serve calls Close last, always, and waits for the other two.
 //
