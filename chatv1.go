@@ -38,7 +38,7 @@ func decodeRequest(data []byte) Request {
 		if !slices.Contains(f.given, "name") {
 			return BadRequest{f.ref, malformed("login has no name")}
 		}
-		return LoginRequest{f.ref, f.name, f.hear}
+		return LoginRequest{Ref: f.ref, Name: f.name, Hear: f.hear}
 	case "send":
 		if !slices.Contains(f.given, "text") {
 			return BadRequest{f.ref, malformed("send has no text")}
@@ -212,12 +212,12 @@ func appendReply(dst []byte, rep Reply) []byte {
 			dst = appendStart(dst, *rep.Start)
 		}
 	case SendReply:
-		dst = appendRef(dst, "send", rep.Ref)
-		dst = appendField(dst, "id", rep.Receipt.ID)
+		if rep.Receipt.ID == "" {
+			dst = appendRef(dst, "logout", rep.Ref)
+		} else {
+			dst = appendField(appendRef(dst, "send", rep.Ref), "id", rep.Receipt.ID)
+		}
 		dst = appendPosition(append(dst, `,"pos":`...), rep.Receipt.Pos)
-	case LogoutReply:
-		dst = appendRef(dst, "logout", rep.Ref)
-		dst = appendPosition(append(dst, `,"pos":`...), rep.Pos)
 	case SubscribeReply:
 		dst = appendStart(appendRef(dst, "subscribe", rep.Ref), rep.Start)
 	case ErrorReply:

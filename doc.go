@@ -29,20 +29,24 @@
 //
 //  5. Leaving happens exactly once: logout, lost connection, kick, slowness, shutdown, in any combination and at the
 //     same time give one [Left], with the first reason.
-//  6. No ghosts. A peer that says goodbye leaves now. One that vanishes without a word is gone when its transport
-//     notices: over WebSocket within the heartbeat's interval and timeout, 45 s unless set otherwise. A kick closes the
+//  6. No ghosts. A peer that says goodbye leaves now. One that vanishes without a word is away when its transport
+//     notices, over WebSocket within the heartbeat's interval and timeout, 45 s unless set otherwise; and gone after its
+//     linger ([LoginOptions], [ServeOptions]), which is 0 unless asked for. Others see nothing of an absence but a
+//     [Resumed] at its end. Sessions of a process that died are ended by the others' [Node]. A kick closes the
 //     connection; a logout leaves it open, as a spectator's where those are allowed.
 //  11. Contexts bound calls, not what they begin. A cancelled call returns at once; what it had under way the room
 //     finishes: a join that lands after its caller left is followed by a Left. [Room.Serve] alone takes its context as a
 //     lifetime.
-//  12. Ends are clean. [Room.Shutdown] delivers what was accepted, gives each session its Left and tells each client.
-//     [Room.Close] is now. After either no goroutine of the room is left.
+//  12. Ends are clean. [Room.Shutdown] delivers what was accepted, gives each session its Left, or leaves those that
+//     linger to other nodes, and tells each client when to come back. [Room.Close] is now. After either no goroutine of
+//     the room is left.
 //
 // # Loss
 //
 //  7. A receipt is true. A nil error from [Room.Send] means that the message is in the log at that position; a refusal
 //     that it is not and never will be. Only a log out of reach, or the caller's own ended context, gives [ErrUnknown].
-//  8. Retry is safe. The same session and ID give the same receipt and one event, for the last 256 IDs of a session.
+//  8. Retry is safe. The same session and ID give the same receipt and one event, for the last 256 IDs of a session,
+//     also after it was resumed, and on another node.
 //  9. Slow is told, never lied to. A subscriber that falls behind its bound is ended with a [SlowError] that carries its
 //     position; it never skips silently, and never delays Send or anybody else. Behind is counted in bytes of records
 //     from its cursor to the head; the end of the room's window ends it too.

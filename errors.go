@@ -9,6 +9,7 @@ import (
 // What a room refuses with. Each method names those it returns; match them with [errors.Is]. [Code] gives each a word.
 var (
 	ErrClosed      = errors.New("chat: closed")                           // the room or the log has ended
+	ErrName        = errors.New("chat: name not allowed")                 // by the NamePolicy; usually a [NameError]
 	ErrNameTaken   = errors.New("chat: name is taken")                    // another member holds the name
 	ErrText        = errors.New("chat: text is empty or not valid UTF-8") // of a message
 	ErrID          = errors.New("chat: not an ID")                        // of a message: see [SendOptions]

@@ -8,49 +8,39 @@ import (
 	"time"
 )
 
-// A Token is the secret by which somebody comes back to their session after the connection is gone. It is good for the
-// session's life, any number of times, on every node of the room. Only its hash stands in the log.
-type Token string
-
 // minToken is the shortest token that a program may choose, in bytes.
 const minToken = 16
 
-func newToken() Token { return Token(rand.Text()) } // 130 bits
+// newToken returns 130 bits that nobody can guess.
+func newToken() string { return rand.Text() }
 
-func (t Token) hash() string {
-	h := sha256.Sum256([]byte(t))
+// tokenHash is what stands in the log.
+func tokenHash(token string) string {
+	h := sha256.Sum256([]byte(token))
 	return string(h[:])
 }
 
-// ResumeOptions configures [Room.Resume].
-type ResumeOptions struct {
-	// TakeOver resumes the session also where it is connected, and ends that connection with [ErrTakenOver]. Without it
-	// that is an [ErrConnected]. A session of another node that is alive counts as connected.
-	TakeOver bool
-}
-
-// Resume takes up the session of a token: the same user, the same message IDs remembered. A nil error means that its
-// [Resumed] is in the log, and that whatever held the session before is ended: a [Session] of this room with
-// [ErrTakenOver], one of another node as soon as that has read it.
+// Resume takes up the session of a token, see [Session.Token]: the same user, the same message IDs remembered. A nil error
+// means that its [Resumed] is in the log, and that whatever held the session before is ended: a [Session] of this room
+// with [ErrTakenOver], one of another node as soon as that has read it.
+//
+// A session that is connected is resumed only with takeOver, which ends that connection with [ErrTakenOver]; without,
+// that is an [ErrConnected]. A session that a program holds, or another node that is alive, counts as connected.
 //
 // Errors: [ErrToken] if there is no such session, or it has left; [ErrConnected]; [ErrClosed]; ctx.Err() if ctx had ended
 // before; [ErrUnknown]; those of the log. Where the outcome is unknown and the Resumed lands after all, the session is
 // away again.
-func (r *Room) Resume(ctx context.Context, t Token, o *ResumeOptions) (*Session, error) {
-	var opts ResumeOptions
-	if o != nil {
-		opts = *o
-	}
-	s, err := r.resume(ctx, t, opts.TakeOver, nil, nil)
+func (r *Room) Resume(ctx context.Context, token string, takeOver bool) (*Session, error) {
+	s, err := r.resume(ctx, token, takeOver, nil, nil)
 	return s, r.refused(err)
 }
 
 // resume is Resume, for the connection c if that is not nil; then is as in [Room.login].
-func (r *Room) resume(ctx context.Context, t Token, takeOver bool, c *conn, then func(s *Session, pos Position, at uint64)) (*Session, error) {
+func (r *Room) resume(ctx context.Context, token string, takeOver bool, c *conn, then func(s *Session, pos Position, at uint64)) (*Session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	hash := t.hash()
+	hash := tokenHash(token)
 	for {
 		r.mu.Lock()
 		m := r.fold.tokens[hash]
@@ -68,7 +58,7 @@ func (r *Room) resume(ctx context.Context, t Token, takeOver bool, c *conn, then
 		}
 		last := m.last
 		s := &Session{
-			room: r, id: m.session, key: m.key, user: m.user, token: t, linger: m.linger,
+			room: r, id: m.session, key: m.key, user: m.user, token: token, linger: m.linger,
 			done: make(chan struct{}), conn: c, join: m.join,
 		}
 		b := body{kind: kindResumed, session: s.id, user: s.user, join: m.join, linger: m.linger, node: r.nodeID(), token: hash}

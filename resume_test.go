@@ -59,12 +59,12 @@ func TestLingerAndResume(t *testing.T) {
 		if len(r.Members()) != 1 {
 			t.Fatal("gone before the linger was over")
 		}
-		if _, err := r.Resume(ctx, "not a token at all", nil); !errors.Is(err, chat.ErrToken) {
+		if _, err := r.Resume(ctx, "not a token at all", false); !errors.Is(err, chat.ErrToken) {
 			t.Errorf("a wrong token: %v", err)
 		}
 
 		p, done = serve(r, o)
-		p.requests <- chat.ResumeRequest{Ref: "r", Token: in.Token, Hear: chat.SubscribeOptions{After: rcpt.Pos}}
+		p.requests <- chat.LoginRequest{Ref: "r", Token: in.Token, Hear: chat.SubscribeOptions{After: rcpt.Pos}}
 		back := (<-p.replies).(chat.LoginReply)
 		want := chat.LoginReply{Ref: "r", User: in.User, Pos: chat.Position{Epoch: in.Pos.Epoch, Seq: 3}, Token: in.Token, Start: &chat.Start{At: rcpt.Pos, Resumed: true}}
 		if d := cmp.Diff(want, back); d != "" {
@@ -77,7 +77,7 @@ func TestLingerAndResume(t *testing.T) {
 		time.Sleep(time.Hour)
 
 		p2, done2 := serve(r, o)
-		p2.requests <- chat.ResumeRequest{Token: in.Token}
+		p2.requests <- chat.LoginRequest{Token: in.Token}
 		<-p2.replies
 		if err := <-done; !errors.Is(err, chat.ErrTakenOver) || !errors.Is(p.cause, chat.ErrTakenOver) {
 			t.Errorf("the first connection after a second resumed: %v, told %v", err, p.cause)
@@ -85,7 +85,7 @@ func TestLingerAndResume(t *testing.T) {
 		p2.lose()
 		<-done2
 		time.Sleep(time.Minute + time.Second)
-		if _, err := r.Resume(ctx, in.Token, &chat.ResumeOptions{TakeOver: true}); !errors.Is(err, chat.ErrToken) {
+		if _, err := r.Resume(ctx, in.Token, true); !errors.Is(err, chat.ErrToken) {
 			t.Errorf("after the linger: %v", err)
 		}
 		u := in.User
@@ -147,7 +147,7 @@ func TestNodeAdoptionAndFencing(t *testing.T) {
 		if d := cmp.Diff([]chat.User{{Name: "Stays"}, {Name: "Goes"}}, b.Members()); d != "" {
 			t.Errorf("while both nodes live:\n%s", d)
 		}
-		if _, err := b.Resume(ctx, stays.Token(), nil); !errors.Is(err, chat.ErrConnected) {
+		if _, err := b.Resume(ctx, stays.Token(), false); !errors.Is(err, chat.ErrConnected) {
 			t.Errorf("resuming what a live node holds: %v", err)
 		}
 
@@ -157,7 +157,7 @@ func TestNodeAdoptionAndFencing(t *testing.T) {
 		if d := cmp.Diff([]chat.User{{Name: "Stays"}}, b.Members()); d != "" {
 			t.Errorf("after node A was judged (-want +got):\n%s", d)
 		}
-		if _, err := b.Resume(ctx, stays.Token(), nil); err != nil {
+		if _, err := b.Resume(ctx, stays.Token(), false); err != nil {
 			t.Errorf("resuming on B what A held: %v", err)
 		}
 		if _, err := a.Send(ctx, stays, "still here?", nil); !errors.Is(err, chat.ErrSession) {

@@ -340,15 +340,7 @@ func (c *conn) handle(ctx context.Context, req Request) {
 	var err error
 	switch req := req.(type) {
 	case LoginRequest:
-		err = c.login(req.Ref, req.Hear, func(then loginFunc) (err error) {
-			_, err = c.room.login(ctx, req.Name, LoginOptions{ID: c.opts.UserID, Linger: c.opts.Linger}, c, then)
-			return err
-		})
-	case ResumeRequest:
-		err = c.login(req.Ref, req.Hear, func(then loginFunc) (err error) {
-			_, err = c.room.resume(ctx, req.Token, true, c, then)
-			return err
-		})
+		err = c.login(ctx, req)
 	case SendRequest:
 		err = c.send(ctx, req)
 	case LogoutRequest:
@@ -374,8 +366,6 @@ func refOf(req Request) string {
 	switch req := req.(type) {
 	case LoginRequest:
 		return req.Ref
-	case ResumeRequest:
-		return req.Ref
 	case SendRequest:
 		return req.Ref
 	case LogoutRequest:
@@ -396,13 +386,9 @@ func (c *conn) refuse(ref string, err error) {
 	c.reply(ErrorReply{ref, err})
 }
 
-// A loginFunc is what a login does in the step in which it lands at index at.
-type loginFunc = func(s *Session, pos Position, at uint64)
-
-// login carries out a login or a resuming: do is what makes the session.
-func (c *conn) login(ref string, hear SubscribeOptions, do func(then loginFunc) error) error {
+func (c *conn) login(ctx context.Context, req LoginRequest) error {
 	r := c.room
-	given := !hear.After.IsZero() || hear.Last > 0
+	given := !req.Hear.After.IsZero() || req.Hear.Last > 0
 	var start uint64
 	var resumed bool
 	var err error
@@ -414,7 +400,7 @@ func (c *conn) login(ref string, hear SubscribeOptions, do func(then loginFunc) 
 	case listening && given:
 		err = ErrHearing
 	case !listening:
-		if start, resumed, err = r.locate(hear); err == nil && !c.hearing {
+		if start, resumed, err = r.locate(req.Hear); err == nil && !c.hearing {
 			err = r.fullHouse()
 		}
 	}
@@ -422,10 +408,10 @@ func (c *conn) login(ref string, hear SubscribeOptions, do func(then loginFunc) 
 	if err != nil {
 		return err
 	}
-	return do(func(s *Session, pos Position, at uint64) {
+	in := func(s *Session, pos Position, at uint64) {
 		c.session = s
 		c.named()
-		rep := LoginReply{Ref: ref, User: s.user, Pos: pos, Token: s.token}
+		rep := LoginReply{Ref: req.Ref, User: s.user, Pos: pos, Token: s.token}
 		if listening {
 			c.reply(rep)
 			return
@@ -440,7 +426,13 @@ func (c *conn) login(ref string, hear SubscribeOptions, do func(then loginFunc) 
 			rep.Start = &s
 			return rep
 		}))
-	})
+	}
+	if req.Token != "" {
+		_, err = r.resume(ctx, req.Token, true, c, in)
+	} else {
+		_, err = r.login(ctx, req.Name, LoginOptions{ID: c.opts.UserID, Linger: c.opts.Linger}, c, in)
+	}
+	return err
 }
 
 func (c *conn) send(ctx context.Context, req SendRequest) error {
@@ -467,7 +459,7 @@ func (c *conn) logout(ctx context.Context, req LogoutRequest) error {
 	late := false
 	l := r.leave(s, Logout, "", func(pos Position, _ uint64) {
 		if !late {
-			c.reply(LogoutReply{req.Ref, pos})
+			c.reply(SendReply{req.Ref, Receipt{Pos: pos}})
 		}
 	})
 	r.mu.Unlock()

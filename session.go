@@ -22,7 +22,7 @@ type Session struct {
 	user User
 	done chan struct{} // closed when it has left
 
-	token  Token // empty for a session that was taken in as an orphan
+	token  string // empty for a session that was taken in as an orphan
 	linger time.Duration
 
 	// Guarded by the room's mutex.
@@ -39,8 +39,10 @@ type Session struct {
 // User returns the user, with the name as it is shown.
 func (s *Session) User() User { return s.user }
 
-// Token returns the secret that [Room.Resume] takes.
-func (s *Session) Token() Token { return s.token }
+// Token returns the secret by which the user comes back to the session after the connection is gone, by [Room.Resume] or
+// a [LoginRequest]. It is good for the session's life, any number of times, on every node of the room. Only its hash
+// stands in the log.
+func (s *Session) Token() string { return s.token }
 
 // Done returns a channel that is closed when the session has ended.
 func (s *Session) Done() <-chan struct{} { return s.done }
@@ -65,7 +67,7 @@ type LoginOptions struct {
 	Linger time.Duration
 
 	// Token becomes the session's, at least 16 bytes that nobody can guess. Empty: one is made.
-	Token Token
+	Token string
 }
 
 // Login takes name for a new session. A nil error means that its [Joined] is in the log, and that no other member has a
@@ -109,7 +111,7 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 		token:  opts.Token,
 		linger: max(0, opts.Linger),
 	}
-	hash := s.token.hash()
+	hash := tokenHash(s.token)
 	r.mu.Lock()
 	if err = r.refusal(); err == nil && len(r.fold.members)+r.joining >= r.opts.MaxMembers {
 		err = LimitError{Limit: ErrRoomFull, Max: r.opts.MaxMembers}

@@ -24,29 +24,23 @@ type Transport interface {
 
 // A Request is what a client asks for. The set is closed:
 //
-//   - [LoginRequest] and [ResumeRequest], answered by [LoginReply]
+//   - [LoginRequest], answered by [LoginReply]
 //   - [SendRequest], answered by [SendReply]
-//   - [LogoutRequest], answered by [LogoutReply]
+//   - [LogoutRequest], answered by [SendReply], for it too puts an event into the log
 //   - [SubscribeRequest], answered by [SubscribeReply]
 //   - [BadRequest], answered by [ErrorReply], as every request may be
 //
 // Ref is the client's own mark for a request; its answer carries the same. A room does not look at it.
 type Request interface{ request() }
 
-// LoginRequest asks for a name. Where the connection does not hear the room yet, it begins to with the login: by default
-// right before its own [Joined], else as Hear says.
+// LoginRequest asks for a name, or to take up the session of Token if that is not empty, also where it is connected: the
+// client may be faster than the room in noticing that its last connection is gone. Where the connection does not hear the
+// room yet, it begins to with the login: by default right before its own [Joined] or [Resumed], else as Hear says; if
+// Hear cannot be granted, nothing is done.
 type LoginRequest struct {
 	Ref, Name string
+	Token     string
 	Hear      SubscribeOptions // MaxUnread is the program's to say, and ignored here
-}
-
-// ResumeRequest takes up the session of Token, taking it over where it is connected: the client may be faster than the
-// room in noticing that its last connection is gone. Where hearing begins is as in [LoginRequest], with the [Resumed] in
-// place of the Joined; if Hear cannot be granted, nothing is resumed.
-type ResumeRequest struct {
-	Ref   string
-	Token Token
-	Hear  SubscribeOptions // MaxUnread is the program's to say, and ignored here
 }
 
 // SendRequest says Text. ID is as in [SendOptions].
@@ -69,7 +63,6 @@ type BadRequest struct {
 }
 
 func (LoginRequest) request()     {}
-func (ResumeRequest) request()    {}
 func (SendRequest) request()      {}
 func (LogoutRequest) request()    {}
 func (SubscribeRequest) request() {}
@@ -77,7 +70,7 @@ func (BadRequest) request()       {}
 
 // A Reply is the answer to a [Request]. The set is closed:
 //
-//   - [LoginReply], [SendReply], [LogoutReply]: done, at a position
+//   - [LoginReply], [SendReply]: done, at a position
 //   - [SubscribeReply]: done
 //   - [ErrorReply]: refused
 //
@@ -85,25 +78,20 @@ func (BadRequest) request()       {}
 type Reply interface{ reply() }
 
 // LoginReply says that the client is in, as User: the name in the form that others see. Its [Joined], or [Resumed],
-// stands at Pos. Token is for a [ResumeRequest], should the connection be lost.
+// stands at Pos. Token is for another [LoginRequest], should the connection be lost.
 type LoginReply struct {
 	Ref   string
 	User  User
 	Pos   Position
-	Token Token
+	Token string
 	Start *Start // where hearing begins; nil if the connection heard the room already
 }
 
-// SendReply says that the message is in the log.
+// SendReply says that the message is in the log; or, with no ID in the receipt, that the session has ended, with its
+// [Left] there.
 type SendReply struct {
 	Ref     string
 	Receipt Receipt
-}
-
-// LogoutReply says that the session has ended, with its [Left] at Pos.
-type LogoutReply struct {
-	Ref string
-	Pos Position
 }
 
 // SubscribeReply says where hearing begins.
@@ -121,7 +109,6 @@ type ErrorReply struct {
 
 func (LoginReply) reply()     {}
 func (SendReply) reply()      {}
-func (LogoutReply) reply()    {}
 func (SubscribeReply) reply() {}
 func (ErrorReply) reply()     {}
 

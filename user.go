@@ -10,10 +10,6 @@ import (
 	"golang.org/x/text/secure/precis"
 )
 
-// ErrName is what a name that its [NamePolicy] refuses comes back as. The error
-// returned is usually a [NameError], which says why; [errors.Is] finds ErrName in it.
-var ErrName = errors.New("chat: name not allowed")
-
 // A NameError is a refused name. It is comparable, is returned by value, and
 // [errors.Is] with [ErrName] holds for it.
 type NameError struct {
