@@ -250,10 +250,10 @@ func (w *wire) bid(frame []byte) bool {
 func (w *wire) lost() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.readErr != nil {
-		return w.readErr
+	if w.readErr == nil || errors.Is(w.dead, ErrSlow) {
+		return w.dead // a slow peer is cut, which reading only sees the end of
 	}
-	return w.dead
+	return w.readErr
 }
 
 // cut ends the connection now, without the alert that TLS says goodbye with,

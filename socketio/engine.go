@@ -1,0 +1,348 @@
+package socketio
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"example.com/chat/internal/fanout"
+)
+
+// How long a session whose end the client has not seen yet keeps its id.
+const (
+	lastWords  = 2 * time.Second        // so that its next poll gets what was still due
+	lastSecond = 500 * time.Millisecond // after the client's own close, for requests under way
+	pollGap    = time.Second            // from a poll that was cut to the next request, or it is lost
+	probeRest  = 100 * time.Millisecond // from the probe's answer to the release of the hanging poll
+)
+
+// A session is one Engine.IO session: a client, whatever transport it is on.
+//
+// One mutex guards all of it and of what stands on it (client, Socket). It is
+// not held while writing to a socket or calling anything of the program's.
+// Timers check a generation, see alarm.
+type session struct {
+	srv     *Server
+	id      string
+	request *http.Request // the handshake's
+	release func()        // from Options.Admit, or nil; called once, at the end
+
+	mu        sync.Mutex
+	wake      sync.Cond    // on mu: writing or posting fell, out was taken, or the session ended
+	transport Encoding     // the one in use
+	ended     error        // why, or nil
+	ws        *fanout.Conn // if transport is WebSocket
+	writing   bool         // somebody writes to ws; others wait their turn
+	awaiting  bool         // a ping has no pong yet
+	stalled   int          // packets that wait for a place in a Socket's queue
+
+	// Polling, see polling.go.
+	out     []byte    // units for the next GET
+	poll    *poll     // the hanging GET
+	posting bool      // a POST is under way
+	abort   func()    // ends the reading of its body, while that lasts; doesn't block
+	final   [2][]byte // after the end: the answers to a GET and a POST
+
+	// Upgrade, see websocket.go.
+	probe  *fanout.Conn // a WebSocket that has not taken over yet
+	probed bool         // and was answered
+
+	client *client // Socket.IO
+
+	beat, gone, slow, rest, dawdle, grave alarm
+}
+
+// newSession makes a session that is not open yet: see open.
+func (s *Server) newSession(r *http.Request, release func(), transport Encoding, ws *fanout.Conn) *session {
+	e := &session{srv: s, id: newID(), request: detach(r), release: release, transport: transport, ws: ws}
+	e.wake.L = &e.mu
+	e.client = newClient(e)
+	return e
+}
+
+// open starts the session's clocks. It reports false if the server has closed,
+// and the session has ended then.
+func (s *session) open() bool {
+	if !s.srv.add(s) {
+		s.mu.Lock()
+		s.ended = ErrServerClosed
+		ws := s.ws
+		s.mu.Unlock()
+		if ws != nil {
+			ws.Close(1001, "server closed")
+		}
+		if s.release != nil {
+			s.release()
+		}
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended == nil {
+		s.arm(&s.beat, s.srv.opts.PingInterval, s.ping)
+		s.client.expect()
+	}
+	return true
+}
+
+// An alarm is one of a session's timers. Its generation tells a call that was
+// under way when it was set anew.
+type alarm struct {
+	timer *time.Timer
+	gen   uint64
+}
+
+// arm calls f after d, with mu held, unless the alarm is set or disarmed
+// before; what f returns is called without mu. A negative d is never. mu is
+// held.
+func (s *session) arm(a *alarm, d time.Duration, f func() (then func())) {
+	s.disarm(a)
+	if d < 0 {
+		return
+	}
+	gen := a.gen
+	s.srv.wg.Add(1)
+	a.timer = time.AfterFunc(d, func() {
+		defer s.srv.wg.Done()
+		s.mu.Lock()
+		var then func()
+		if a.gen == gen {
+			a.gen++
+			a.timer = nil
+			then = f()
+		}
+		s.mu.Unlock()
+		if then != nil {
+			then()
+		}
+	})
+}
+
+func (s *session) disarm(a *alarm) {
+	a.gen++
+	if a.timer != nil && a.timer.Stop() {
+		s.srv.wg.Done()
+	}
+	a.timer = nil
+}
+
+// ping sends a ping and starts to wait for the pong (protocol 4, "Heartbeat").
+func (s *session) ping() func() {
+	s.awaiting = true
+	s.arm(&s.beat, s.srv.opts.PingTimeout, s.miss)
+	if s.transport == Polling {
+		s.queue(appendUnit(nil, Polling, []byte{eioPing}))
+		return nil
+	}
+	return func() { s.write(nil, WebSocket, appendUnit(nil, WebSocket, []byte{eioPing})) }
+}
+
+// miss ends the session for want of a pong. While a packet waits for a place in
+// a queue of ours the pong may stand behind it, so that is not held against the
+// client.
+func (s *session) miss() func() {
+	if s.stalled > 0 {
+		s.arm(&s.beat, s.srv.opts.PingTimeout, s.miss)
+		return nil
+	}
+	return func() { s.end(ErrPingTimeout) }
+}
+
+// packet acts on one packet of the client's. Whoever calls it is the only one.
+func (s *session) packet(p enginePacket) error {
+	switch p.typ {
+	case eioMessage:
+		return s.client.message(p.data, p.binary)
+	case eioPong:
+		s.mu.Lock()
+		if s.awaiting && s.ended == nil {
+			s.awaiting = false
+			s.arm(&s.beat, s.srv.opts.PingInterval, s.ping)
+		}
+		s.mu.Unlock()
+		return nil
+	case eioClose:
+		return ErrEngineClosed
+	case eioNoop:
+		return nil
+	default:
+		return parseError("packet type %q is the server's to send", p.typ)
+	}
+}
+
+// write sends units that stand in enc, for sock if that is not nil. It blocks
+// while the client is behind its bound, until there is space, the session or
+// the socket has ended, or the write timeout, which ends the session.
+func (s *session) write(sock *Socket, enc Encoding, units []byte) error {
+	s.mu.Lock()
+	for {
+		switch {
+		case s.ended != nil:
+			defer s.mu.Unlock()
+			return s.ended
+		case sock != nil && sock.over != nil:
+			defer s.mu.Unlock()
+			return sock.over
+		case s.transport == WebSocket && !s.writing:
+			s.writing = true
+			ws := s.ws
+			s.mu.Unlock()
+			return s.writeFrames(ws, enc, units)
+		case s.transport == Polling && !s.full():
+			defer s.mu.Unlock()
+			if enc != Polling {
+				var err error
+				if units, err = convert(Polling, units); err != nil {
+					return err
+				}
+			}
+			s.queue(units)
+			return nil
+		case s.transport == Polling && s.slow.timer == nil && s.srv.opts.WriteTimeout > 0:
+			s.arm(&s.slow, s.srv.opts.WriteTimeout, func() func() { return func() { s.end(ErrSlow) } })
+		}
+		s.wake.Wait()
+	}
+}
+
+// writeFrames writes to ws; the caller has the turn, and it ends here.
+func (s *session) writeFrames(ws *fanout.Conn, enc Encoding, units []byte) (err error) {
+	defer func() {
+		s.mu.Lock()
+		s.writing = false
+		s.wake.Broadcast()
+		s.mu.Unlock()
+	}()
+	if enc != WebSocket {
+		if units, err = convert(WebSocket, units); err != nil {
+			return err
+		}
+	}
+	if len(units) == 0 {
+		return nil
+	}
+	if err := ws.Write(units); err != nil {
+		s.end(lossOf(err))
+		return s.cause()
+	}
+	return nil
+}
+
+func (s *session) cause() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
+}
+
+// full reports whether as much waits for the next poll as may. mu is held.
+func (s *session) full() bool {
+	m := s.srv.opts.MaxUnread
+	return m >= 0 && len(s.out) >= m
+}
+
+// queue adds units for polling and hands them to a hanging poll. mu is held.
+func (s *session) queue(units []byte) {
+	s.out = append(s.out, units...)
+	if s.poll != nil {
+		s.answerPoll(s.take())
+	}
+}
+
+// take takes what waits for the client, as a payload. mu is held.
+func (s *session) take() []byte {
+	b := bytes.TrimSuffix(s.out, []byte{separator})
+	s.out = nil
+	s.disarm(&s.slow)
+	s.wake.Broadcast()
+	return b
+}
+
+// end ends the session; the first cause counts. It returns at once: the
+// WebSocket is closed, or the poll answered, behind it. The sockets learn of
+// the cause as it is.
+func (s *session) end(cause error) {
+	s.mu.Lock()
+	if s.ended != nil {
+		s.mu.Unlock()
+		return
+	}
+	s.ended = cause
+	for _, a := range []*alarm{&s.beat, &s.gone, &s.slow, &s.rest, &s.dawdle, &s.grave} {
+		s.disarm(a)
+	}
+	s.client.end(cause)
+	ws, probe := s.ws, s.probe
+	if s.abort != nil {
+		s.abort()
+	}
+	keep := time.Duration(-1) // how long the id stays
+	if s.transport == Polling {
+		last := append(s.out, eioClose)
+		s.out = nil
+		switch {
+		case errors.Is(cause, ErrEngineClosed):
+			last, keep = []byte{eioNoop}, lastSecond
+			s.final = [2][]byte{last, okBody}
+		case errors.Is(cause, ErrDisconnected), errors.Is(cause, ErrServerClosed):
+			if s.poll == nil {
+				s.final, keep = [2][]byte{last, okBody}, lastWords
+			}
+		}
+		if s.poll != nil {
+			s.answerPoll(last)
+		}
+	}
+	if keep >= 0 {
+		s.arm(&s.grave, keep, func() func() { return func() { s.srv.remove(s) } })
+	}
+	s.wake.Broadcast()
+	s.mu.Unlock()
+
+	if keep < 0 {
+		s.srv.remove(s)
+	}
+	if probe != nil {
+		probe.Close(1000, "")
+	}
+	if ws != nil {
+		code, reason := closeCode(cause)
+		ws.Close(code, reason)
+	}
+	if s.release != nil {
+		s.release()
+	}
+	s.srv.opts.Logger.Debug("session ended", "sid", s.id, "cause", cause)
+}
+
+// closeCode is what a WebSocket's client is told of cause. A client of the
+// official script comes back whatever the code is.
+func closeCode(cause error) (int, string) {
+	switch {
+	case errors.Is(cause, ErrServerClosed):
+		return 1001, "server closed"
+	case errors.Is(cause, ErrParse), errors.Is(cause, ErrConnectTimeout):
+		return 1008, cause.Error()
+	default:
+		return 1000, ""
+	}
+}
+
+// lossOf is the end of a session whose WebSocket met err.
+func lossOf(err error) error {
+	var ce fanout.CloseError
+	switch {
+	case errors.As(err, &ce) && (ce.Code == 1000 || ce.Code == 1001):
+		return errGoodbye
+	case errors.Is(err, fanout.ErrSlow):
+		return ErrSlow
+	case errors.Is(err, fanout.ErrTooBig):
+		return fmt.Errorf("%w: %v", ErrTooBig, err)
+	case errors.Is(err, fanout.ErrNotUTF8), errors.Is(err, fanout.ErrProtocol):
+		return fmt.Errorf("%w: %v", ErrParse, err)
+	default:
+		return fmt.Errorf("%w: %v", ErrTransport, err)
+	}
+}

@@ -1,0 +1,454 @@
+// Package socketio is a Socket.IO server: protocol 5 on Engine.IO protocol 4,
+// as the official JavaScript client speaks them since its version 3, over HTTP
+// long-polling and WebSocket.
+//
+//	srv := socketio.NewServer(nil)
+//	srv.Handle("/", func(s *socketio.Socket) {
+//		for {
+//			e, err := s.Receive()
+//			if err != nil {
+//				return
+//			}
+//			s.Emit("echo", e.Name)
+//		}
+//	})
+//	http.Handle("/socket.io/", srv)
+//
+// What it promises:
+//
+//   - Order. A client's events are received in the order it sent them, and it
+//     gets what is written to its Socket in the order written, each once, also
+//     across an upgrade from polling to WebSocket.
+//   - Goodbye or loss. [Socket.Receive] ends with io.EOF for a client that said
+//     goodbye, and with another error for one that was lost. A client that
+//     vanishes is lost within PingInterval + PingTimeout.
+//   - Bounds. What waits in memory for or from one client is bounded by
+//     Options; a client beyond them is held up or ended, and nobody else is
+//     delayed.
+//   - Bad input ends that one connection.
+//   - Nothing is left. After [Server.Close] no goroutine of the server's
+//     exists.
+//
+// It knows no rooms and no broadcast: an event for many is encoded once with
+// [AppendEvent] and written to each with [Socket.WriteEncoded].
+//
+// Engine.IO 3 (clients before version 3), JSONP, WebTransport and compression
+// are missing on purpose.
+package socketio
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"example.com/chat/internal/fanout"
+)
+
+// Options configures NewServer. The zero value is ready for use. Where nothing
+// else is said, zero means the default and negative none.
+type Options struct {
+	// Path, if not empty, is the prefix that a request's path must have, else
+	// it is answered with 404. Empty: any path that requests come in under.
+	Path string
+	// PingInterval is the time from one sign of life to the next ping. Zero
+	// and less mean 25 s.
+	PingInterval time.Duration
+	// PingTimeout is the time that a client has to answer a ping. Zero and
+	// less mean 20 s.
+	PingTimeout time.Duration
+	// ConnectTimeout ends a connection that has no namespace. Zero means 45 s.
+	ConnectTimeout time.Duration
+	// UpgradeTimeout ends an upgrade that is not completed; the session goes
+	// on polling. Zero means 10 s.
+	UpgradeTimeout time.Duration
+	// WriteTimeout is how long a client may not take what is written to it.
+	// Zero means 10 s.
+	WriteTimeout time.Duration
+	// MaxPayload is the largest body of a POST and the largest WebSocket
+	// message accepted, in bytes. Zero means 1,000,000.
+	MaxPayload int64
+	// MaxUnread bounds, in bytes, what waits for a client's next poll, and the
+	// events that wait for Receive: a write, or an event, that finds less than
+	// that is taken whole. Zero means 1 MiB.
+	MaxUnread int
+	// MaxAttachments is the largest number of attachments of one packet. Zero
+	// means 10.
+	MaxAttachments int
+	// AllowedOrigins are patterns of the origins, besides the server's own,
+	// whose pages may connect: "*.example.com", "https://example.com",
+	// "localhost:*"; "*" is any. See [path.Match].
+	AllowedOrigins []string
+	// Script is served to browsers as socket.io.js instead of the built-in
+	// script.
+	Script []byte
+	// Admit, if not nil, is asked before a session is made. release, if not
+	// nil, is called once when that session has ended. An error refuses the
+	// connection with status 429, or that of its method StatusCode() int, and
+	// its text.
+	Admit func(*http.Request) (release func(), err error)
+	// Logger gets one line at level Debug for each session. Nil is silent.
+	Logger *slog.Logger
+}
+
+func (o *Options) withDefaults() Options {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	for _, d := range []struct {
+		p    *time.Duration
+		zero time.Duration
+	}{
+		{&c.ConnectTimeout, 45 * time.Second},
+		{&c.UpgradeTimeout, 10 * time.Second},
+		{&c.WriteTimeout, 10 * time.Second},
+	} {
+		if *d.p == 0 {
+			*d.p = d.zero
+		}
+	}
+	if c.PingInterval <= 0 {
+		c.PingInterval = 25 * time.Second
+	}
+	if c.PingTimeout <= 0 {
+		c.PingTimeout = 20 * time.Second
+	}
+	if c.MaxPayload == 0 {
+		c.MaxPayload = 1e6
+	}
+	if c.MaxUnread == 0 {
+		c.MaxUnread = 1 << 20
+	}
+	if c.MaxAttachments == 0 {
+		c.MaxAttachments = 10
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.AllowedOrigins = append([]string(nil), c.AllowedOrigins...)
+	return c
+}
+
+// A Server is an http.Handler for one Socket.IO endpoint and its script. It
+// owns neither listener nor mux, works below any path and behind a proxy. Its
+// methods may be called from any goroutine.
+type Server struct {
+	opts   Options
+	script script
+	wg     sync.WaitGroup // sessions, their timers, sockets' handlers, WebSocket requests
+
+	mu       sync.Mutex // guards the fields below; taken after session.mu, never before
+	handlers map[string]func(*Socket)
+	sessions map[string]*session
+	idle     chan struct{} // made by Shutdown or Close; closed when wg is done
+}
+
+// NewServer returns a server; nil is all defaults.
+func NewServer(o *Options) *Server {
+	opts := o.withDefaults()
+	return &Server{
+		opts:     opts,
+		script:   newScript(opts.Script),
+		handlers: make(map[string]func(*Socket)),
+		sessions: make(map[string]*session),
+	}
+}
+
+// Handle registers the handler of a namespace: "/" is the default one, others
+// begin with a slash and hold no comma, no question mark and no control
+// character. h runs in a goroutine of its own for each socket that connects,
+// and its return disconnects the socket. A client that asks for a namespace
+// without a handler is refused, "Invalid namespace". Handle panics if namespace
+// is malformed or has a handler.
+func (s *Server) Handle(namespace string, h func(*Socket)) {
+	if !strings.HasPrefix(namespace, "/") || strings.ContainsFunc(namespace, func(r rune) bool {
+		return r == ',' || r == '?' || r < ' '
+	}) {
+		panic("socketio: malformed namespace " + namespace)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.handlers[namespace] != nil {
+		panic("socketio: second handler for namespace " + namespace)
+	}
+	s.handlers[namespace] = h
+}
+
+func (s *Server) handler(namespace string) func(*Socket) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.handlers[namespace]
+}
+
+// Error codes of the reference server, which answers them with status 400, and
+// codeForbidden with 403.
+const (
+	codeUnknownTransport = iota
+	codeUnknownSID
+	codeBadMethod
+	codeBadRequest
+	codeForbidden
+	codeBadVersion
+)
+
+var codeTexts = [...]string{
+	codeUnknownTransport: "Transport unknown",
+	codeUnknownSID:       "Session ID unknown",
+	codeBadMethod:        "Bad handshake method",
+	codeBadRequest:       "Bad request",
+	codeForbidden:        "Forbidden",
+	codeBadVersion:       "Unsupported protocol version",
+}
+
+func refuse(w http.ResponseWriter, code int) {
+	status := http.StatusBadRequest
+	if code == codeForbidden {
+		status = http.StatusForbidden
+	}
+	refuseStatus(w, status, code, codeTexts[code])
+}
+
+func refuseStatus(w http.ResponseWriter, status, code int, message string) {
+	b, err := json.Marshal(struct {
+		Code    int    `json:"code"`
+		Message string `json:"message"`
+	}{code, message})
+	if err != nil {
+		panic(err) // a number and a string
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	w.Write(b)
+}
+
+// ServeHTTP serves the script, handshakes, polls, posts and WebSockets.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !strings.HasPrefix(r.URL.Path, s.opts.Path) {
+		http.NotFound(w, r)
+		return
+	}
+	if strings.HasSuffix(r.URL.Path, scriptName) {
+		s.script.ServeHTTP(w, r)
+		return
+	}
+	if !s.cors(w, r) {
+		refuse(w, codeForbidden)
+		return
+	}
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	q := r.URL.Query()
+	webSocket := q.Get("transport") == "websocket"
+	if !webSocket && q.Get("transport") != "polling" {
+		refuse(w, codeUnknownTransport)
+		return
+	}
+	if webSocket && !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		refuse(w, codeBadRequest)
+		return
+	}
+	if webSocket {
+		if !s.enter() {
+			refuseClosed(w)
+			return
+		}
+		defer s.wg.Done()
+	}
+	sid := q.Get("sid")
+	if sid == "" {
+		s.handshake(w, r, q.Get("EIO"), webSocket)
+		return
+	}
+	e := s.session(sid)
+	switch {
+	case e == nil:
+		refuse(w, codeUnknownSID)
+	case webSocket:
+		e.upgrade(w, r)
+	case r.Method == http.MethodGet:
+		e.get(w, r)
+	case r.Method == http.MethodPost:
+		e.post(w, r)
+	default:
+		refuse(w, codeBadRequest)
+	}
+}
+
+// cors reports whether r's page may talk to this server, and tells its browser.
+func (s *Server) cors(w http.ResponseWriter, r *http.Request) bool {
+	h := w.Header()
+	h.Add("Vary", "Origin")
+	if !fanout.OriginAllowed(r, s.opts.AllowedOrigins) {
+		return false
+	}
+	if origin := r.Header.Get("Origin"); origin != "" {
+		h.Set("Access-Control-Allow-Origin", origin)
+		if r.Method == http.MethodOptions {
+			h.Set("Access-Control-Allow-Methods", "GET, POST")
+			if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
+				h.Set("Access-Control-Allow-Headers", asked)
+			}
+			h.Set("Access-Control-Max-Age", "600")
+		}
+	}
+	return true
+}
+
+// handshake makes a session.
+func (s *Server) handshake(w http.ResponseWriter, r *http.Request, version string, webSocket bool) {
+	switch {
+	case version != "4":
+		refuse(w, codeBadVersion)
+		return
+	case r.Method != http.MethodGet:
+		refuse(w, codeBadMethod)
+		return
+	case s.closed():
+		refuseClosed(w)
+		return
+	}
+	var release func()
+	if s.opts.Admit != nil {
+		var err error
+		if release, err = s.opts.Admit(r); err != nil {
+			status := http.StatusTooManyRequests
+			var own interface{ StatusCode() int }
+			if errors.As(err, &own) {
+				status = own.StatusCode()
+			}
+			refuseStatus(w, status, codeForbidden, err.Error())
+			return
+		}
+	}
+	if webSocket {
+		s.connectWebSocket(w, r, release)
+		return
+	}
+	e := s.newSession(r, release, Polling, nil)
+	if !e.open() {
+		refuseClosed(w)
+		return
+	}
+	e.answer(w, e.openPacket("websocket"))
+}
+
+func refuseClosed(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	refuseStatus(w, http.StatusServiceUnavailable, codeBadRequest, "server closed")
+}
+
+// Shutdown refuses new connections with 503, ends every session so that
+// clients' scripts come back, and waits until they have been told and every
+// handler has returned, or for ctx, whose error it returns then.
+func (s *Server) Shutdown(ctx context.Context) error {
+	idle, _ := s.stop()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close does the same without waiting for the next poll of clients that have
+// none hanging. It waits for every handler: one must return when Receive has
+// returned an error. It may be called often, and returns nil.
+func (s *Server) Close() error {
+	idle, sessions := s.stop()
+	for _, e := range sessions {
+		e.mu.Lock()
+		e.disarm(&e.grave)
+		e.mu.Unlock()
+		s.remove(e)
+	}
+	<-idle
+	return nil
+}
+
+// stop ends every session and refuses new ones. It returns a channel that is
+// closed when no goroutine is left, and the sessions that were there.
+func (s *Server) stop() (<-chan struct{}, []*session) {
+	s.mu.Lock()
+	if s.idle == nil {
+		idle := make(chan struct{})
+		s.idle = idle
+		go func() {
+			s.wg.Wait()
+			close(idle)
+		}()
+	}
+	idle := s.idle
+	sessions := make([]*session, 0, len(s.sessions))
+	for _, e := range s.sessions {
+		sessions = append(sessions, e)
+	}
+	s.mu.Unlock()
+	for _, e := range sessions {
+		e.end(ErrServerClosed)
+	}
+	return idle, sessions
+}
+
+func (s *Server) closed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.idle != nil
+}
+
+// enter counts one more that Close waits for, unless it is too late.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle != nil {
+		return false
+	}
+	s.wg.Add(1)
+	return true
+}
+
+// add makes e known and counts it, until remove.
+func (s *Server) add(e *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle != nil {
+		return false
+	}
+	s.wg.Add(1)
+	s.sessions[e.id] = e
+	return true
+}
+
+func (s *Server) remove(e *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sessions[e.id] == e {
+		delete(s.sessions, e.id)
+		s.wg.Done()
+	}
+}
+
+func (s *Server) session(id string) *session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions[id]
+}
+
+func newID() string { return rand.Text() }
+
+// detach is r for keeping: without its body, and with a context that stays.
+func detach(r *http.Request) *http.Request {
+	c := r.Clone(context.WithoutCancel(r.Context()))
+	c.Body = http.NoBody
+	return c
+}

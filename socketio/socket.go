@@ -1,0 +1,346 @@
+package socketio
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Errors that end a Socket, as Receive returns them, and then everything else
+// does. Compare with [errors.Is]; some are wrapped with details. Only io.EOF is
+// a peer that said goodbye.
+var (
+	// ErrPingTimeout means that the client didn't answer a ping in time.
+	ErrPingTimeout = errors.New("socketio: ping timeout")
+	// ErrTransport means that the connection broke, or was closed with
+	// anything but 1000 or 1001: also a script that means to come back.
+	ErrTransport = errors.New("socketio: transport lost")
+	// ErrEngineClosed means that the client closed the Engine.IO session.
+	ErrEngineClosed = errors.New("socketio: session closed by client")
+	// ErrParse means that the client sent what is no packet, or a packet that
+	// it must not send then.
+	ErrParse = errors.New("socketio: parse error")
+	// ErrTooBig means that the client sent more than Options.MaxPayload.
+	ErrTooBig = errors.New("socketio: payload too large")
+	// ErrSlow means that the client didn't take what was written to it within
+	// Options.WriteTimeout.
+	ErrSlow = errors.New("socketio: client does not read")
+	// ErrConnectTimeout ends a connection without a namespace.
+	ErrConnectTimeout = errors.New("socketio: no namespace connected in time")
+	// ErrServerClosed means that Server.Shutdown or Close was called.
+	ErrServerClosed = errors.New("socketio: server closed")
+	// ErrDisconnected means that Disconnect or Drop was called on this side.
+	ErrDisconnected = errors.New("socketio: disconnected")
+)
+
+// Errors of Event.Ack.
+var (
+	// ErrNoAck means that the client asked for no acknowledgement.
+	ErrNoAck = errors.New("socketio: no acknowledgement asked for")
+	// ErrAcked means that it has got one.
+	ErrAcked = errors.New("socketio: acknowledged already")
+)
+
+// errGoodbye ends a session whose WebSocket was closed with 1000 or 1001.
+var errGoodbye = errors.New("socketio: closed by client")
+
+// A Socket is one client in one namespace. Its methods may be called from any
+// goroutine, except that Receive is for one at a time. It ends with its
+// connection, with a DISCONNECT from either side, or when its handler returns.
+type Socket struct {
+	c         *client
+	s         *session
+	namespace string
+	id        string
+	auth      json.RawMessage
+
+	// The fields below are guarded by s.mu.
+	ready  sync.Cond // on s.mu: in grew, or over was set
+	space  sync.Cond // on s.mu: in shrank, or over was set
+	in     []*Event
+	inSize int           // bytes in in
+	over   error         // why it ended, or nil
+	done   chan struct{} // closed when over is set
+	calls  map[int64]chan reply
+	nextID int64
+}
+
+type reply struct {
+	args        []json.RawMessage
+	attachments [][]byte
+}
+
+func newSocket(c *client, namespace string, auth json.RawMessage) *Socket {
+	k := &Socket{c: c, s: c.s, namespace: namespace, id: newID(), auth: auth, done: make(chan struct{})}
+	k.ready.L = &k.s.mu
+	k.space.L = &k.s.mu
+	return k
+}
+
+// ID is the socket's id, which the client knows as well. It is not secret, and
+// new for every connection.
+func (k *Socket) ID() string { return k.id }
+
+// Namespace is the namespace it is connected to.
+func (k *Socket) Namespace() string { return k.namespace }
+
+// Auth is the JSON object that the client sent with its CONNECT, or nil. It is
+// not to be changed.
+func (k *Socket) Auth() json.RawMessage { return k.auth }
+
+// Request is the request that the connection began with, without a body. Its
+// context does not end.
+func (k *Socket) Request() *http.Request { return k.s.request }
+
+// Encoding is the form that goes to this client now. It may change once, from
+// Polling to WebSocket.
+func (k *Socket) Encoding() Encoding {
+	k.s.mu.Lock()
+	defer k.s.mu.Unlock()
+	return k.s.transport
+}
+
+// Receive returns the next event, in the order sent. After the last one it
+// returns io.EOF if the client said goodbye, by a DISCONNECT packet or a
+// WebSocket close frame with code 1000 or 1001; everything else is a loss, and
+// one of the errors above. After Disconnect and Drop it returns ErrDisconnected
+// at once.
+//
+// Events that are not received hold up their client: beyond Options.MaxUnread
+// bytes of them nothing more is read from it.
+func (k *Socket) Receive() (*Event, error) {
+	k.s.mu.Lock()
+	defer k.s.mu.Unlock()
+	for len(k.in) == 0 && k.over == nil {
+		k.ready.Wait()
+	}
+	if len(k.in) == 0 {
+		return nil, k.over
+	}
+	e := k.in[0]
+	k.in[0] = nil
+	k.in = k.in[1:]
+	k.inSize -= e.cost()
+	k.space.Signal()
+	return e, nil
+}
+
+// push queues an event for Receive; it blocks while the queue is full. s.mu is
+// held.
+func (k *Socket) push(e *Event) error {
+	limit := k.s.srv.opts.MaxUnread
+	k.s.stalled++
+	for limit >= 0 && k.inSize >= limit && k.over == nil {
+		k.space.Wait()
+	}
+	k.s.stalled--
+	if k.s.ended != nil {
+		return k.s.ended
+	}
+	if k.over == nil {
+		k.in = append(k.in, e)
+		k.inSize += e.cost()
+		k.ready.Signal()
+	}
+	return nil
+}
+
+// finish ends the socket; the first cause counts. What was received before is
+// still to be had, unless this side ended it. s.mu is held.
+func (k *Socket) finish(cause error) {
+	if k.over != nil {
+		return
+	}
+	k.over = cause
+	if errors.Is(cause, ErrDisconnected) {
+		k.in, k.inSize = nil, 0
+	}
+	close(k.done)
+	k.ready.Broadcast()
+	k.space.Broadcast()
+	k.s.wake.Broadcast()
+	delete(k.c.sockets, k.namespace)
+	if len(k.c.sockets) == 0 && k.s.ended == nil {
+		k.c.expect()
+	}
+}
+
+// Emit sends an event; see AppendEvent for the arguments. nil means taken over,
+// not arrived. It blocks as WriteEncoded does. Besides the errors above it
+// returns those of AppendEvent.
+func (k *Socket) Emit(name string, args ...any) error {
+	enc := k.Encoding()
+	b, err := AppendEvent(nil, enc, k.namespace, name, args...)
+	if err != nil {
+		return err
+	}
+	return k.WriteEncoded(enc, b)
+}
+
+// Call sends an event and waits for the client's acknowledgement, whose
+// arguments it returns; binary ones stay placeholders. It returns ctx's error
+// if that ends first, but a write that has begun is bounded by WriteTimeout.
+func (k *Socket) Call(ctx context.Context, name string, args ...any) ([]json.RawMessage, error) {
+	ch := make(chan reply, 1)
+	k.s.mu.Lock()
+	if k.over != nil {
+		defer k.s.mu.Unlock()
+		return nil, k.over
+	}
+	id := k.nextID
+	k.nextID++
+	if k.calls == nil {
+		k.calls = make(map[int64]chan reply)
+	}
+	k.calls[id] = ch
+	enc := k.s.transport
+	k.s.mu.Unlock()
+	defer func() {
+		k.s.mu.Lock()
+		delete(k.calls, id)
+		k.s.mu.Unlock()
+	}()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	b, err := appendEvent(nil, enc, k.namespace, id, name, args)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.WriteEncoded(enc, b); err != nil {
+		return nil, err
+	}
+	select {
+	case r := <-ch:
+		return r.args, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-k.done:
+		k.s.mu.Lock()
+		defer k.s.mu.Unlock()
+		return nil, k.over
+	}
+}
+
+// WriteEncoded sends units that AppendEvent made in enc, in one write. The
+// bytes may be shared with other sockets; they are never changed. If the
+// transport is another one by now they are converted. nil means taken over, not
+// arrived.
+//
+// It blocks while the client is behind: on a WebSocket until the write is
+// through, on polling while Options.MaxUnread bytes or more wait for its next
+// poll, until there is space, the socket ends, or Options.WriteTimeout, which
+// ends the connection with ErrSlow.
+func (k *Socket) WriteEncoded(enc Encoding, units []byte) error {
+	if err := k.s.write(k, enc, units); err != nil {
+		if err == errGoodbye {
+			k.s.mu.Lock()
+			defer k.s.mu.Unlock()
+			return k.over
+		}
+		return err
+	}
+	return nil
+}
+
+// Disconnect says goodbye to the client and ends the socket, and with closeConn
+// its whole connection. It returns at once and may be called at any time, from
+// anywhere and often. Receive returns ErrDisconnected at once, a blocked write
+// within 1 s if the connection is closed. What was written before goes out
+// first, as far as 1 s allows.
+func (k *Socket) Disconnect(closeConn bool) {
+	s := k.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended != nil {
+		return
+	}
+	told := k.over != nil
+	if !told {
+		if k.c.left == nil {
+			k.c.left = make(map[string]bool)
+		}
+		k.c.left[k.namespace] = true
+		k.finish(ErrDisconnected)
+	}
+	if told && !closeConn {
+		return
+	}
+	if closeConn {
+		s.arm(&s.grave, goodbye, func() func() { return func() { s.end(ErrDisconnected) } })
+	}
+	s.srv.wg.Add(1)
+	go func() {
+		defer s.srv.wg.Done()
+		if !told {
+			b := appendNamespace([]byte{eioMessage, sioDisconnect}, k.namespace)
+			s.write(nil, Polling, appendUnit(nil, Polling, b))
+		}
+		if closeConn {
+			s.end(ErrDisconnected)
+		}
+	}()
+}
+
+// Drop ends the whole connection without a goodbye, so that a client whose
+// script reconnects comes back. It returns at once, like Disconnect.
+func (k *Socket) Drop() { k.s.end(ErrDisconnected) }
+
+const goodbye = time.Second // for the DISCONNECT before a connection is closed
+
+// An Event is one event of a client's.
+type Event struct {
+	Name string
+	Args []json.RawMessage // the arguments after the name
+	// Attachments are the binary arguments; in Args, {"_placeholder":true,
+	// "num":i} stands for the i-th.
+	Attachments [][]byte
+
+	sock  *Socket
+	id    int64
+	acked bool // guarded by sock.s.mu
+	size  int
+}
+
+// cost is what a queued event counts for, in bytes.
+func (e *Event) cost() int { return e.size + 64*(1+len(e.Args)) }
+
+// Binary returns argument i if it is binary.
+func (e *Event) Binary(i int) ([]byte, bool) {
+	if i < 0 || i >= len(e.Args) {
+		return nil, false
+	}
+	n := placeholder(e.Args[i])
+	if n < 0 || n >= len(e.Attachments) {
+		return nil, false
+	}
+	return e.Attachments[n], true
+}
+
+// WantsAck reports whether the client asked for an acknowledgement.
+func (e *Event) WantsAck() bool { return e.sock != nil && e.id != noID }
+
+// Ack acknowledges the event, at most once, with arguments as AppendEvent takes
+// them. It returns ErrNoAck, ErrAcked, or what WriteEncoded does.
+func (e *Event) Ack(args ...any) error {
+	if !e.WantsAck() {
+		return ErrNoAck
+	}
+	k := e.sock
+	enc := k.Encoding()
+	b, err := appendArgs(nil, enc, sioAck, k.namespace, e.id, nil, args)
+	if err != nil {
+		return err
+	}
+	k.s.mu.Lock()
+	acked := e.acked
+	e.acked = true
+	k.s.mu.Unlock()
+	if acked {
+		return ErrAcked
+	}
+	return k.WriteEncoded(enc, b)
+}

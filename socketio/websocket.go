@@ -1,0 +1,146 @@
+package socketio
+
+import (
+	"net/http"
+
+	"example.com/chat/internal/fanout"
+)
+
+func (s *Server) acceptWebSocket(w http.ResponseWriter, r *http.Request) (*fanout.Conn, error) {
+	return fanout.Accept(w, r, &fanout.AcceptOptions{
+		AnyOrigin:    true, // checked for every request alike
+		MaxMessage:   s.opts.MaxPayload,
+		WriteTimeout: s.opts.WriteTimeout,
+	})
+}
+
+// connectWebSocket serves a session that starts on a WebSocket, for its life.
+func (s *Server) connectWebSocket(w http.ResponseWriter, r *http.Request, release func()) {
+	ws, err := s.acceptWebSocket(w, r)
+	if err != nil {
+		if release != nil {
+			release()
+		}
+		return
+	}
+	e := s.newSession(r, release, WebSocket, ws)
+	if e.open() {
+		// Nobody else knows the session before the client has its id.
+		if err := e.write(nil, WebSocket, appendUnit(nil, WebSocket, e.openPacket())); err == nil {
+			e.readLoop(ws)
+		}
+	}
+	ws.Wait()
+}
+
+// readLoop acts on what comes from the session's WebSocket until the session
+// has ended.
+func (s *session) readLoop(ws *fanout.Conn) {
+	for {
+		data, binary, err := ws.Read()
+		if err != nil {
+			s.end(lossOf(err))
+			return
+		}
+		p := enginePacket{typ: eioMessage, data: data, binary: true}
+		if !binary {
+			if p, err = parseEnginePacket(data, false); err != nil {
+				s.end(err)
+				return
+			}
+		}
+		if err := s.packet(p); err != nil {
+			s.end(err)
+			return
+		}
+	}
+}
+
+// upgrade serves a WebSocket that wants to take over from polling (protocol 4,
+// "Upgrade"), for the rest of the session's life if it does. Whatever goes
+// wrong before that, the session goes on polling.
+func (s *session) upgrade(w http.ResponseWriter, r *http.Request) {
+	ws, err := s.srv.acceptWebSocket(w, r)
+	if err != nil {
+		return
+	}
+	defer ws.Wait()
+	s.mu.Lock()
+	if s.ended != nil || s.transport != Polling || s.probe != nil {
+		s.mu.Unlock()
+		ws.Close(1000, "")
+		return
+	}
+	s.probe = ws
+	s.arm(&s.dawdle, s.srv.opts.UpgradeTimeout, func() func() {
+		return func() { ws.Close(1000, "upgrade timeout") }
+	})
+	s.mu.Unlock()
+
+	if s.probing(ws) && s.takeOver(ws) {
+		s.readLoop(ws)
+		return
+	}
+	s.mu.Lock()
+	if s.probe == ws {
+		s.probe, s.probed = nil, false
+		s.disarm(&s.dawdle)
+		s.disarm(&s.rest)
+	}
+	s.mu.Unlock()
+	ws.Close(1000, "")
+}
+
+// probing answers the probe and waits for the client to be done with polling.
+// Nothing but the answer is written.
+func (s *session) probing(ws *fanout.Conn) bool {
+	if !expect(ws, eioPing, probe) {
+		return false
+	}
+	if ws.Write(appendUnit(nil, WebSocket, append([]byte{eioPong}, probe...))) != nil {
+		return false
+	}
+	s.mu.Lock()
+	if s.ended == nil {
+		s.probed = true
+		s.arm(&s.rest, probeRest, s.releasePoll)
+	}
+	s.mu.Unlock()
+	return expect(ws, eioUpgrade, "")
+}
+
+func expect(ws *fanout.Conn, typ byte, data string) bool {
+	b, binary, err := ws.Read()
+	if err != nil || binary {
+		return false
+	}
+	p, err := parseEnginePacket(b, false)
+	return err == nil && p.typ == typ && string(p.data) == data
+}
+
+// takeOver makes ws the session's transport. What waited for a poll goes out
+// on it first; a poll that still hangs is let go; a post that is still being
+// acted on comes before what is read here.
+func (s *session) takeOver(ws *fanout.Conn) bool {
+	s.mu.Lock()
+	s.disarm(&s.dawdle)
+	for s.posting && s.ended == nil {
+		s.wake.Wait()
+	}
+	if s.ended != nil {
+		s.mu.Unlock()
+		return false
+	}
+	s.probe, s.probed = nil, false
+	for _, a := range []*alarm{&s.rest, &s.gone, &s.slow} {
+		s.disarm(a)
+	}
+	units := s.out
+	s.out = nil
+	if s.poll != nil {
+		s.answerPoll(noopBody)
+	}
+	s.transport, s.ws, s.writing = WebSocket, ws, true
+	s.mu.Unlock()
+	return s.writeFrames(ws, Polling, units) == nil
+}
