@@ -13,10 +13,13 @@ type cursor struct {
 	// Guarded by the room's mutex.
 	slot    int    // where in room.cursors; -1 when detached
 	hearing bool   // events are for this reader
+	counted bool   // it is one of room.hearers
+	kept    bool   // it stays one, since it is about to hear
 	parked  bool   // the reader waits for wake
 	next    uint64 // the index of the first event that take has not returned
 	taken   mark   // the last event that take returned, or the start
 	done    mark   // the last event that is handed over, or the start
+	begun   int64  // the bytes up to the head when hearing began: being behind counts from there
 	stop    uint64 // where the reader ends; noStop for never
 	stopErr error  // why; nil: it only stops hearing
 	err     error  // why it ended
@@ -53,11 +56,41 @@ func (r *Room) detach(c *cursor) {
 	}
 	r.unhear(c)
 	last := len(r.cursors) - 1
-	r.cursors[c.slot] = r.cursors[last]
-	r.cursors[c.slot].slot = c.slot
+	moved := r.cursors[last]
+	r.cursors[c.slot], moved.slot = moved, c.slot
 	r.cursors[last] = nil
 	r.cursors = r.cursors[:last]
 	c.slot = -1
+	if moved != c && r.due(moved) { // it may have moved to where the waker has been
+		moved.nudge()
+	}
+}
+
+// reserve gives c a place among those who hear, if there is one, until unreserve: then it loses it unless it hears. The
+// room's mutex is held.
+func (r *Room) reserve(c *cursor) error {
+	if !c.counted && r.hearers >= r.opts.MaxSubscribers {
+		return LimitError{Limit: ErrSubscribers, Max: r.opts.MaxSubscribers, RetryAfter: admitRetry}
+	}
+	c.kept = true
+	r.count(c)
+	return nil
+}
+
+func (r *Room) unreserve(c *cursor) {
+	c.kept = false
+	r.count(c)
+}
+
+// count sees to it that c is one of room.hearers as long as it hears or is about to. The room's mutex is held.
+func (r *Room) count(c *cursor) {
+	switch want := c.hearing || c.kept; {
+	case want && !c.counted:
+		r.hearers++
+	case !want && c.counted:
+		r.hearers--
+	}
+	c.counted = c.hearing || c.kept
 }
 
 // hear lets c read from index at. The room's mutex is held.
@@ -65,14 +98,13 @@ func (r *Room) hear(c *cursor, at uint64) {
 	c.hearing, c.next, c.stop, c.stopErr = true, at, noStop, nil
 	c.taken = r.window.mark(max(at, r.window.base))
 	c.done = c.taken
-	r.hearers++
+	c.begun = r.window.mark(r.window.head()).end
+	r.count(c)
 }
 
 func (r *Room) unhear(c *cursor) {
-	if c.hearing {
-		c.hearing = false
-		r.hearers--
-	}
+	c.hearing = false
+	r.count(c)
 }
 
 // take returns what is due to the reader: replies, then events. It waits until there is something, and says why when
@@ -173,7 +205,7 @@ func (r *Room) due(c *cursor) bool {
 		return false
 	case c.parked:
 		return c.next < w.head() || c.next >= c.stop
-	case c.next < w.base || c.stop == noStop && w.mark(w.head()).end-c.done.end > c.bound:
+	case c.next < w.base || c.stop == noStop && w.mark(w.head()).end-max(c.done.end, c.begun) > c.bound:
 		r.slow(c)
 	}
 	return false

@@ -6,7 +6,6 @@ import (
 	"io"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,45 +13,19 @@ import (
 	"example.com/chat"
 )
 
-// serve serves a new pipe and returns it with what Serve will return.
-func serve(r *chat.Room, o *chat.ServeOptions) (*pipe, chan error) {
-	p, done := newPipe(), make(chan error, 1)
-	go func() { done <- r.Serve(context.Background(), p, o) }()
-	return p, done
-}
-
-func login(t testing.TB, p *pipe, name string) chat.LoginReply {
-	t.Helper()
-	p.requests <- chat.LoginRequest{Name: name}
-	rep, ok := (<-p.replies).(chat.LoginReply)
-	if !ok {
-		t.Fatal("login refused")
-	}
-	return rep
-}
-
-// lose ends a pipe as a broken connection does.
-func (p *pipe) lose() {
-	p.err = io.ErrUnexpectedEOF
-	close(p.requests)
-}
-
 func TestLingerAndResume(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		r := newRoom(t, nil)
-		sub, err := r.Subscribe(ctx, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		sub := subscribe(t, r, nil)
 		o := &chat.ServeOptions{Linger: time.Minute}
-		p, done := serve(r, o)
-		in := login(t, p, "Ann")
-		<-p.events
-		p.requests <- chat.SendRequest{ID: "1", Text: "one"}
-		rcpt := (<-p.replies).(chat.SendReply).Receipt
-		p.lose()
-		if err := <-done; !errors.Is(err, chat.ErrLost) {
+		c := serve(t, r, o)
+		c.ask(chat.LoginRequest{Name: "Ann"})
+		in := c.last().(chat.LoginReply)
+		c.ask(chat.SendRequest{ID: "1", Text: "one"})
+		rcpt := c.last().(chat.SendReply).Receipt
+		c.lose(io.ErrUnexpectedEOF)
+		if err, _ := c.end(); !errors.Is(err, chat.ErrLost) {
 			t.Errorf("Serve of a lost peer: %v", err)
 		}
 		time.Sleep(59 * time.Second)
@@ -63,44 +36,33 @@ func TestLingerAndResume(t *testing.T) {
 			t.Errorf("a wrong token: %v", err)
 		}
 
-		p, done = serve(r, o)
-		p.requests <- chat.LoginRequest{Ref: "r", Token: in.Token, Hear: chat.SubscribeOptions{After: rcpt.Pos}}
-		back := (<-p.replies).(chat.LoginReply)
-		want := chat.LoginReply{Ref: "r", User: in.User, Pos: chat.Position{Epoch: in.Pos.Epoch, Seq: 3}, Token: in.Token, Start: &chat.Start{At: rcpt.Pos, Resumed: true}}
-		if d := cmp.Diff(want, back); d != "" {
-			t.Errorf("the reply (-want +got):\n%s", d)
+		c = serve(t, r, o)
+		c.ask(chat.LoginRequest{Ref: "r", Token: in.Token, Hear: chat.SubscribeOptions{After: rcpt.Pos}})
+		want := chat.LoginReply{
+			Ref: "r", User: in.User, Pos: chat.Position{Epoch: in.Pos.Epoch, Seq: 3}, Token: in.Token,
+			Start: &chat.Start{At: rcpt.Pos, Resumed: true},
 		}
-		p.requests <- chat.SendRequest{ID: "1", Text: "one"}
-		if again := (<-p.replies).(chat.SendReply).Receipt; again != rcpt {
-			t.Errorf("the retry after the resume: %v, want %v", again, rcpt)
-		}
+		diff(t, "the answer to a resuming", want, c.last())
+		c.ask(chat.SendRequest{ID: "1", Text: "one"})
+		diff(t, "the retry after the resume", rcpt, c.last().(chat.SendReply).Receipt)
 		time.Sleep(time.Hour)
 
-		p2, done2 := serve(r, o)
-		p2.requests <- chat.LoginRequest{Token: in.Token}
-		<-p2.replies
-		if err := <-done; !errors.Is(err, chat.ErrTakenOver) || !errors.Is(p.cause, chat.ErrTakenOver) {
-			t.Errorf("the first connection after a second resumed: %v, told %v", err, p.cause)
+		c2 := serve(t, r, o)
+		c2.ask(chat.LoginRequest{Token: in.Token})
+		if err, told := c.end(); !errors.Is(err, chat.ErrTakenOver) || !errors.Is(told, chat.ErrTakenOver) {
+			t.Errorf("the first connection after a second resumed: %v, told %v", err, told)
 		}
-		p2.lose()
-		<-done2
+		c2.lose(io.ErrUnexpectedEOF)
+		c2.end()
 		time.Sleep(time.Minute + time.Second)
 		if _, err := r.Resume(ctx, in.Token, true); !errors.Is(err, chat.ErrToken) {
 			t.Errorf("after the linger: %v", err)
 		}
 		u := in.User
-		events := []chat.Event{
+		diff(t, "events", []chat.Event{
 			chat.Joined{At: at(1), User: u}, chat.Said{At: at(2), User: u, Text: "one"}, chat.Resumed{At: at(3), User: u},
 			chat.Resumed{At: at(4), User: u}, chat.Left{At: at(5), User: u, Reason: chat.Lost},
-		}
-		var got []chat.Event
-		for range events {
-			got = append(got, next(t, sub))
-		}
-		if d := cmp.Diff(events, got); d != "" {
-			t.Errorf("events (-want +got):\n%s", d)
-		}
-		r.Close()
+		}, []chat.Event{next(t, sub), next(t, sub), next(t, sub), next(t, sub), next(t, sub)})
 	})
 }
 
@@ -131,7 +93,7 @@ func (l *haltable) Append(ctx context.Context, e chat.Entry) (chat.Record, error
 }
 
 func TestNodeAdoptionAndFencing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		log, nodes := chat.NewMemoryLog(nil), chat.NewMemoryLog(nil)
 		flaky := &haltable{Log: nodes}

@@ -173,9 +173,11 @@ func (r *Room) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.mu.Lock() // not that anybody else has the room yet; but the log called apply at the last try
 	r.fold = newFold()
 	r.window = window{max: int64(r.opts.Window), prev: snap.First}
-	r.stats.events = 0
+	r.stats.events, r.failed = 0, nil
+	r.mu.Unlock()
 	for _, rec := range snap.Records {
 		if err := r.fold.load(rec); err != nil {
 			return err
@@ -429,7 +431,10 @@ func (r *Room) Kick(ctx context.Context, name, note string) error {
 			return r.refused(err)
 		}
 		// The member has resumed or left since; look again once this room has seen that.
-		if err := r.until(ctx, func() bool { n := r.fold.members[key]; return n != m || n.last != e.Guard.Seq || r.failed != nil }); err != nil {
+		if err := r.until(ctx, func() bool {
+			n := r.fold.members[key]
+			return n != m || n.last != e.Guard.Seq || r.refusal() != nil
+		}); err != nil {
 			return err
 		}
 	}
@@ -461,6 +466,7 @@ func (r *Room) Shutdown(ctx context.Context, o *ShutdownOptions) error {
 	}
 	r.mu.Lock()
 	r.closing, r.handOver = true, opts.HandOver
+	r.change()
 	r.mu.Unlock()
 	err := r.until(ctx, func() bool { return len(r.calls) == 0 })
 	if err == nil {
@@ -511,7 +517,9 @@ func (r *Room) endSessions() {
 
 // stopAt ends c with err when it has read up to index at. The room's mutex is held.
 func (r *Room) stopAt(c *cursor, at uint64, err error) {
-	if !c.hearing {
+	if c.hearing {
+		at = min(at, c.stop)
+	} else {
 		c.next = at
 	}
 	c.stop, c.stopErr = at, err
@@ -529,6 +537,7 @@ func (r *Room) Close() error {
 		return nil
 	}
 	r.closed, r.closing = true, true
+	r.change()
 	r.endSessions()
 	r.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)

@@ -3,14 +3,22 @@ package chat_test
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/chat"
 )
+
+// bubble runs f in virtual time. A goroutine that is left behind fails the test.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, f)
+}
 
 // newRoom opens a room that the test closes.
 func newRoom(t testing.TB, o *chat.RoomOptions) *chat.Room {
@@ -23,6 +31,36 @@ func newRoom(t testing.TB, o *chat.RoomOptions) *chat.Room {
 	return r
 }
 
+// login logs in; the session's user has the name as an ID too.
+func login(t testing.TB, r *chat.Room, name string) *chat.Session {
+	t.Helper()
+	s, err := r.Login(context.Background(), name, nil)
+	if err != nil {
+		t.Fatalf("login of %q: %v", name, err)
+	}
+	return s
+}
+
+// say sends text.
+func say(t testing.TB, r *chat.Room, s *chat.Session, text string) chat.Receipt {
+	t.Helper()
+	rcpt, err := r.Send(context.Background(), s, text, nil)
+	if err != nil {
+		t.Fatalf("sending %q: %v", text, err)
+	}
+	return rcpt
+}
+
+// subscribe subscribes.
+func subscribe(t testing.TB, r *chat.Room, o *chat.SubscribeOptions) *chat.Subscription {
+	t.Helper()
+	s, err := r.Subscribe(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // next returns the next event of s, without what differs from run to run.
 func next(t testing.TB, s *chat.Subscription) chat.Event {
 	t.Helper()
@@ -31,6 +69,32 @@ func next(t testing.TB, s *chat.Subscription) chat.Event {
 		t.Fatalf("the subscription ended: %v", s.Err())
 	}
 	return plain(e)
+}
+
+// rest reads s to its end.
+func rest(s *chat.Subscription) []chat.Event {
+	var all []chat.Event
+	for e := range s.Events() {
+		all = append(all, e)
+	}
+	return all
+}
+
+// pending returns what s has for its reader when nothing else is under way.
+func pending(s *chat.Subscription) []chat.Event {
+	var all []chat.Event
+	for {
+		synctest.Wait()
+		select {
+		case e, ok := <-s.Events():
+			if !ok {
+				return all
+			}
+			all = append(all, e)
+		default:
+			return all
+		}
+	}
 }
 
 // plain removes the time, the epoch and a made ID.
@@ -58,28 +122,81 @@ func at(seq uint64) chat.Meta {
 	return chat.Meta{Pos: chat.Position{Seq: seq}, Prev: chat.Position{Seq: seq - 1}}
 }
 
+// words is a short form of events, such as "+Ann Ann:hi -Ann(logout)".
+func words(events []chat.Event) string {
+	var list []string
+	for _, e := range events {
+		switch e := e.(type) {
+		case chat.Joined:
+			list = append(list, "+"+e.User.Name)
+		case chat.Said:
+			list = append(list, e.User.Name+":"+e.Text)
+		case chat.Left:
+			list = append(list, fmt.Sprintf("-%s(%v)", e.User.Name, e.Reason))
+		}
+	}
+	return strings.Join(list, " ")
+}
+
+// chain reports how events do not follow each other, from after start.
+func chain(start chat.Position, events []chat.Event) error {
+	last := start
+	for _, e := range events {
+		m := e.Meta()
+		if m.Prev != last || m.Pos.Seq <= last.Seq || m.Pos.Epoch != last.Epoch {
+			return fmt.Errorf("%T at %v names %v before it, and comes after %v", e, m.Pos, m.Prev, last)
+		}
+		last = m.Pos
+	}
+	return nil
+}
+
+// roll is the roster after events, given the one before them.
+func roll(t testing.TB, before []chat.User, events []chat.Event) []chat.User {
+	t.Helper()
+	roster := append([]chat.User{}, before...)
+	for _, e := range events {
+		switch e := e.(type) {
+		case chat.Joined:
+			for _, u := range roster {
+				if u.Name == e.User.Name {
+					t.Errorf("%v joins and is in already, at %v", u, e.At.Pos)
+				}
+			}
+			roster = append(roster, e.User)
+		case chat.Left:
+			found := false
+			for i, u := range roster {
+				if u == e.User {
+					roster, found = append(roster[:i:i], roster[i+1:]...), true
+					break
+				}
+			}
+			if !found {
+				t.Errorf("%v leaves and was not in, at %v", e.User, e.At.Pos)
+			}
+		}
+	}
+	return roster
+}
+
+func diff(t testing.TB, what string, want, got any) {
+	t.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("%s (-want +got):\n%s", what, d)
+	}
+}
+
 func TestConversation(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		ctx := context.Background()
 		r := newRoom(t, nil)
-		sub, err := r.Subscribe(ctx, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ann, err := r.Login(ctx, "Ann", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		sub := subscribe(t, r, nil)
+		ann := login(t, r, "Ann")
 		if _, err := r.Login(ctx, "ann", nil); !errors.Is(err, chat.ErrNameTaken) {
 			t.Errorf("a second login: %v", err)
 		}
-		rcpt, err := r.Send(ctx, ann, "hello", &chat.SendOptions{ID: "1"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if again, err := r.Send(ctx, ann, "hello", &chat.SendOptions{ID: "1"}); again != rcpt || err != nil {
-			t.Errorf("the retry: %v, %v; the first: %v", again, err, rcpt)
-		}
+		say(t, r, ann, "hello")
 		if err := r.Logout(ctx, ann); err != nil {
 			t.Fatal(err)
 		}
@@ -89,10 +206,7 @@ func TestConversation(t *testing.T) {
 			chat.Said{At: at(2), User: user, Text: "hello"},
 			chat.Left{At: at(3), User: user, Reason: chat.Logout},
 		}
-		got := []chat.Event{next(t, sub), next(t, sub), next(t, sub)}
-		if d := cmp.Diff(want, got); d != "" {
-			t.Errorf("events (-want +got):\n%s", d)
-		}
+		diff(t, "events", want, []chat.Event{next(t, sub), next(t, sub), next(t, sub)})
 		r.Close()
 		if _, ok := <-sub.Events(); ok || !errors.Is(sub.Err(), chat.ErrClosed) {
 			t.Errorf("after Close: %v, %v", ok, sub.Err())
@@ -100,85 +214,59 @@ func TestConversation(t *testing.T) {
 	})
 }
 
-// A pipe is a Transport whose client is the test.
-type pipe struct {
-	requests chan chat.Request
-	replies  chan chat.Reply
-	events   chan chat.Event
-	closed   chan struct{}
-	cause    error
-	err      error // what Receive returns at the end of requests
-}
-
-func newPipe() *pipe {
-	return &pipe{requests: make(chan chat.Request), replies: make(chan chat.Reply, 100), events: make(chan chat.Event, 100), closed: make(chan struct{}), err: io.EOF}
-}
-
-func (p *pipe) Receive() (chat.Request, error) {
-	select {
-	case req, ok := <-p.requests:
-		if !ok {
-			return nil, p.err
-		}
-		return req, nil
-	case <-p.closed:
-		return nil, io.ErrClosedPipe
+// TestLogoutTellsTheTruth shows that Logout and Kick do not say that a Left is in the log where it is not.
+func TestLogoutTellsTheTruth(t *testing.T) {
+	for _, row := range []struct {
+		why string
+		end func(r *chat.Room, s *chat.Session) error
+	}{
+		{"a logout", func(r *chat.Room, s *chat.Session) error { return r.Logout(context.Background(), s) }},
+		{"a kick", func(r *chat.Room, s *chat.Session) error { return r.Kick(context.Background(), "Ann", "") }},
+	} {
+		t.Run(row.why, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				l := newHeldLog(nil)
+				r := newRoom(t, &chat.RoomOptions{Log: l})
+				ann := login(t, r, "Ann")
+				l.set(all(hold))
+				done := make(chan error, 1)
+				go func() { done <- row.end(r, ann) }()
+				synctest.Wait()
+				r.Close()
+				if err := <-done; !errors.Is(err, chat.ErrUnknown) {
+					t.Errorf("its Left has not landed: %v", err)
+				}
+			})
+		})
 	}
 }
 
-func (p *pipe) Deliver(b *chat.Batch) error {
-	for _, rep := range b.Replies() {
-		select {
-		case p.replies <- rep:
-		case <-p.closed:
-			return io.ErrClosedPipe
+// TestKickOnAnotherNodeEndsWithTheRoom shows that a kick that waits for what its room has not read yet ends with the
+// room.
+func TestKickOnAnotherNodeEndsWithTheRoom(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := newHeldLog(&chat.MemoryLogOptions{MaxRecords: 1})
+		a := newRoom(t, &chat.RoomOptions{Log: l.MemoryLog})
+		ann := login(t, a, "Ann")
+		b := newRoom(t, &chat.RoomOptions{Log: l})
+		l.mute() // b reads nothing more
+		if err := a.Logout(context.Background(), ann); err != nil {
+			t.Fatal(err)
 		}
-	}
-	for _, e := range b.Events() {
-		select {
-		case p.events <- e:
-		case <-p.closed:
-			return io.ErrClosedPipe
-		}
-	}
-	return nil
-}
-
-func (p *pipe) Close(cause error) error {
-	select {
-	case <-p.closed:
-	default:
-		p.cause = cause
-		close(p.closed)
-	}
-	return nil
-}
-
-func TestServeConversation(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRoom(t, nil)
-		p := newPipe()
-		done := make(chan error)
-		go func() { done <- r.Serve(context.Background(), p, nil) }()
-		p.requests <- chat.LoginRequest{Ref: "a", Name: "Ann"}
-		rep := (<-p.replies).(chat.LoginReply)
-		if rep.Ref != "a" || rep.User.Name != "Ann" || rep.Start == nil || len(rep.Start.Roster) != 0 {
-			t.Errorf("login reply: %+v", rep)
-		}
-		if e := plain(<-p.events); e != (chat.Joined{At: at(1), User: chat.User{Name: "Ann"}}) {
-			t.Errorf("own join: %+v", e)
-		}
-		p.requests <- chat.SendRequest{Ref: "b", Text: "hi"}
-		if rep := (<-p.replies).(chat.SendReply); rep.Ref != "b" || rep.Receipt.Pos.Seq != 2 {
-			t.Errorf("send reply: %+v", rep)
-		}
-		close(p.requests)
-		if err := <-done; err != nil {
-			t.Errorf("Serve after goodbye: %v", err)
-		}
+		login(t, a, "Zoe")
+		time.Sleep(time.Minute)
+		login(t, a, "Zac") // and the log forgets the Left: the kick meets the guard
+		done := make(chan error, 1)
+		go func() { done <- b.Kick(context.Background(), "Ann", "") }()
 		synctest.Wait()
-		if m := r.Members(); len(m) != 0 {
-			t.Errorf("still in: %v", m)
+		select {
+		case err := <-done:
+			t.Errorf("the kick did not wait: %v", err)
+		default:
+		}
+		b.Close()
+		if err := <-done; !errors.Is(err, chat.ErrClosed) {
+			t.Errorf("kick: %v", err)
 		}
 	})
 }

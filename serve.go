@@ -108,7 +108,7 @@ func (r *Room) Serve(ctx context.Context, t Transport, o *ServeOptions) error {
 	// The waker may be about to call Close as well; it must not do so after this call returned.
 	_ = r.until(context.Background(), func() bool { return !c.owed })
 	t.Close(err)
-	if errors.Is(err, io.EOF) {
+	if err == io.EOF {
 		return nil
 	}
 	return err
@@ -193,7 +193,7 @@ func (r *Room) exit(c *conn) error {
 // reasonOf is the reason of a Left for what ended a connection.
 func reasonOf(err error) Reason {
 	switch {
-	case errors.Is(err, io.EOF):
+	case err == io.EOF: // not one that is wrapped: a connection cut short
 		return Goodbye
 	case errors.Is(err, ErrSlow):
 		return Slow
@@ -400,14 +400,19 @@ func (c *conn) login(ctx context.Context, req LoginRequest) error {
 	case listening && given:
 		err = ErrHearing
 	case !listening:
-		if start, resumed, err = r.locate(req.Hear); err == nil && !c.hearing {
-			err = r.fullHouse()
+		if start, resumed, err = r.locate(req.Hear); err == nil {
+			err = r.reserve(&c.cursor)
 		}
 	}
 	r.mu.Unlock()
 	if err != nil {
 		return err
 	}
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.unreserve(&c.cursor)
+	}()
 	in := func(s *Session, pos Position, at uint64) {
 		c.session = s
 		c.named()
@@ -457,7 +462,7 @@ func (c *conn) logout(ctx context.Context, req LogoutRequest) error {
 		return ErrNotLoggedIn
 	}
 	late := false
-	l := r.leave(s, Logout, "", func(pos Position, _ uint64) {
+	l := r.leave(s, Logout, "", func(pos Position) {
 		if !late {
 			c.reply(SendReply{req.Ref, Receipt{Pos: pos}})
 		}
@@ -475,18 +480,19 @@ func (c *conn) subscribe(req SubscribeRequest) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
+	case c.session != nil || c.opts.Spectators && c.hearing:
+		return ErrHearing
 	case !c.opts.Spectators:
 		return ErrNotLoggedIn
-	case c.hearing:
-		return ErrHearing
 	}
 	at, resumed, err := r.locate(req.Hear)
 	if err == nil {
-		err = r.fullHouse()
+		err = r.reserve(&c.cursor)
 	}
 	if err != nil {
 		return err
 	}
+	defer r.unreserve(&c.cursor)
 	start := r.begin(&c.cursor, at, resumed)
 	c.reply(laterReply(func() Reply { return SubscribeReply{req.Ref, start()} }))
 	return nil

@@ -1,40 +1,27 @@
 package chat_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 
 	"example.com/chat"
 )
 
-// A jammed transport takes no bytes, and learns of it where it reads: the two race when a connection is cut.
-type jammed struct {
-	*pipe
-	fail chan struct{} // closed when it has learnt
-}
-
-func (j jammed) Receive() (chat.Request, error) {
-	<-j.fail
-	return nil, fmt.Errorf("%w: nothing taken for 10 s", chat.ErrSlow)
-}
-
+// TestSlowIsSlowWhicheverSideSaysSo shows what becomes of a transport that takes no bytes, and learns of it where it
+// reads: the two race when a connection is cut.
 func TestSlowIsSlowWhicheverSideSaysSo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		r := newRoom(t, nil)
-		j := jammed{newPipe(), make(chan struct{})}
-		done := make(chan error)
-		go func() { done <- r.Serve(context.Background(), j, nil) }()
-		close(j.fail)
-		err := <-done
+		c := serve(t, r, nil)
+		c.lose(fmt.Errorf("%w: nothing taken for 10 s", chat.ErrSlow))
+		err, cause := c.end()
 		var slow chat.SlowError
 		if !errors.As(err, &slow) || errors.Is(err, chat.ErrLost) {
 			t.Errorf("Serve: %v, not a SlowError alone", err)
 		}
-		if j.cause != err {
-			t.Errorf("Close was told %v, Serve returned %v", j.cause, err)
+		if cause != err {
+			t.Errorf("Close was told %v, Serve returned %v", cause, err)
 		}
 		if n := r.Stats().Slow; n != 1 {
 			t.Errorf("Stats has %d ended for slowness", n)

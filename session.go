@@ -20,7 +20,7 @@ type Session struct {
 	id   string
 	key  string // of the name
 	user User
-	done chan struct{} // closed when it has left
+	done chan struct{} // closed when it has ended
 
 	token  string // empty for a session that was taken in as an orphan
 	linger time.Duration
@@ -33,6 +33,7 @@ type Session struct {
 	adopted   bool        // it was another node's, which died
 	timer     *time.Timer // of the linger, while it is away
 	leaving   *leaving
+	gone      bool  // its Left is in the log
 	err       error // why it ended
 }
 
@@ -134,7 +135,7 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 		}
 	})
 	r.mu.Unlock()
-	_, isNew, err := r.append(ctx, e, call)
+	pos, isNew, err := r.append(ctx, e, call)
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -151,11 +152,16 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 		} else {
 			r.goLocked(func() { r.settle(s, e) })
 		}
-	default:
-		s.finish(err)
-		if err == nil {
+	case err == nil: // it landed, but the room no longer reads
+		if err = r.refusal(); err == nil {
 			err = fmt.Errorf("%w: the log returned a record that it did not show", ErrRecord)
 		}
+		s.finish(err)
+		r.mu.Unlock()
+		r.undo(ctx, s, pos)
+		r.mu.Lock()
+	default:
+		s.finish(err)
 	}
 	if errors.Is(err, ErrConflict) {
 		err = ErrNameTaken
@@ -177,6 +183,15 @@ func (r *Room) settle(s *Session, e Entry) {
 		}
 		return err == nil || !errors.Is(err, ErrUnknown)
 	})
+}
+
+// undo ends a login that landed when the room had ended. Nobody can do so later.
+func (r *Room) undo(ctx context.Context, s *Session, join Position) {
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	if _, err := r.log.Append(ctx, leftEntry(s.key, join.Seq, s.id, s.user, join.Seq, Shutdown, "")); err != nil {
+		r.opts.Logger.Warn("chat: a session's end is not in the log", "user", s.user.Name, "err", err)
+	}
 }
 
 // retry calls try until it returns true, with pauses; until done is closed, or the room ends.
@@ -328,8 +343,9 @@ func validID(id string) bool {
 }
 
 // Logout ends the session with a [Left]; a nil error means that it is in the log. A session that has left already, or
-// is leaving for another reason, is an [ErrSession]; one that is resumed meanwhile an [ErrTakenOver]. If ctx ends first the error is an [ErrUnknown] and wraps ctx.Err();
-// the room goes on trying until the session has left.
+// is leaving for another reason, is an [ErrSession]; one that is resumed meanwhile an [ErrTakenOver]. If ctx ends first
+// the error is an [ErrUnknown] and wraps ctx.Err(); the room goes on trying until the session has left. If the room ends
+// first, it is an [ErrUnknown] too.
 func (r *Room) Logout(ctx context.Context, s *Session) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -352,25 +368,29 @@ type leaving struct {
 	session *Session
 	reason  Reason
 	note    string
-	then    func(pos Position, at uint64)
+	then    func(pos Position) // run in the same step as the fold, with the mutex held; may be nil
 }
 
-// wait waits for the session to have left. If it was resumed instead, that is an ErrTakenOver.
+// wait waits for the session's Left to be in the log. If it was resumed instead, that is an ErrTakenOver.
 func (l *leaving) wait(ctx context.Context) error {
 	select {
 	case <-l.session.done:
-		if err := l.session.Err(); errors.Is(err, ErrTakenOver) {
+		switch err := l.session.Err(); {
+		case l.session.gone:
+			return nil
+		case errors.Is(err, ErrTakenOver):
 			return err
+		default: // the room ended first
+			return fmt.Errorf("%w: %v", ErrUnknown, err)
 		}
-		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", ErrUnknown, ctx.Err())
 	}
 }
 
-// leave begins to end s, if nobody did before, and returns how it ends. then is as in [Room.append]. The room's mutex is
-// held.
-func (r *Room) leave(s *Session, reason Reason, note string, then func(pos Position, at uint64)) *leaving {
+// leave begins to end s, if nobody did before, and returns how it ends. then, which may be nil, runs when it has left. The
+// room's mutex is held.
+func (r *Room) leave(s *Session, reason Reason, note string, then func(pos Position)) *leaving {
 	if s.leaving != nil {
 		return s.leaving
 	}
@@ -394,7 +414,7 @@ func (r *Room) carryOut(l *leaving) {
 	r.retry(s.done, func() bool {
 		r.mu.Lock()
 		e := leftEntry(s.key, s.last, s.id, s.user, s.join, l.reason, l.note)
-		c := r.enroll(e.ID, l.then)
+		c := r.enroll(e.ID, nil)
 		r.mu.Unlock()
 		_, _, err := r.append(r.ctx, e, c)
 		if errors.Is(err, ErrConflict) {
@@ -438,6 +458,10 @@ func (s *Session) applied(rec Record, b body) {
 			err = ErrSlow
 		case Shutdown:
 			err = ErrClosed
+		}
+		s.gone = true
+		if s.leaving != nil && s.leaving.then != nil {
+			s.leaving.then(rec.Pos)
 		}
 		if b.reason == Kicked {
 			s.end(err)

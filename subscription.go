@@ -31,8 +31,8 @@ type SubscribeOptions struct {
 	// that is an error.
 	Fresh bool
 
-	// MaxUnread is how many bytes of events the reader may fall behind before it is ended with a [SlowError]. Zero means
-	// 1 MiB, negative as far as the room's window goes.
+	// MaxUnread is how many bytes of events the reader may fall behind before it is ended with a [SlowError]. What was
+	// there when it began does not count. Zero means 1 MiB, negative as far as the room's window goes.
 	MaxUnread int
 }
 
@@ -88,24 +88,17 @@ func (r *Room) subscribe(s *Subscription, opts SubscribeOptions) (func() Start, 
 	}
 	at, resumed, err := r.locate(opts)
 	if err == nil {
-		err = r.fullHouse()
+		err = r.reserve(&s.cursor)
 	}
 	if err != nil {
 		return nil, err
 	}
+	defer r.unreserve(&s.cursor)
 	r.attach(&s.cursor)
 	start := r.begin(&s.cursor, at, resumed)
 	s.sent = s.cursor.done.pos
 	r.goLocked(s.pump)
 	return start, nil
-}
-
-// fullHouse refuses one more who hears. The room's mutex is held.
-func (r *Room) fullHouse() error {
-	if r.hearers >= r.opts.MaxSubscribers {
-		return LimitError{Limit: ErrSubscribers, Max: r.opts.MaxSubscribers, RetryAfter: admitRetry}
-	}
-	return nil
 }
 
 // locate returns the index of the first event that opts asks for. The room's mutex is held.

@@ -1,0 +1,125 @@
+package chat_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"example.com/chat"
+)
+
+// TestNobodyIsMissedWhenOthersGo shows that a reader which waits is woken although others leave while the waker makes its
+// round: it must not lose sight of one that takes the place of another.
+func TestNobodyIsMissedWhenOthersGo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRoom(t, nil)
+		ann := login(t, r, "Ann")
+		var subs []*chat.Subscription
+		for range 600 {
+			subs = append(subs, subscribe(t, r, nil))
+		}
+		const rounds, leave = 100, 4
+		for round := range rounds {
+			synctest.Wait()
+			var wg sync.WaitGroup
+			text := fmt.Sprint("round ", round)
+			wg.Go(func() { say(t, r, ann, text) })
+			for _, s := range subs[:leave] {
+				wg.Go(s.Close)
+			}
+			wg.Wait()
+			subs = subs[leave:]
+			for i, s := range subs {
+				got := pending1(s)
+				if words(got) != "Ann:"+text {
+					t.Fatalf("round %d: subscriber %d of %d has %q", round, i, len(subs), words(got))
+				}
+			}
+			for range leave {
+				subs = append(subs, subscribe(t, r, nil))
+			}
+		}
+	})
+}
+
+// pending1 is pending for one event that is due.
+func pending1(s *chat.Subscription) []chat.Event {
+	select {
+	case e, ok := <-s.Events():
+		if ok {
+			return []chat.Event{e}
+		}
+	default:
+		synctest.Wait()
+		select {
+		case e, ok := <-s.Events():
+			if ok {
+				return []chat.Event{e}
+			}
+		default:
+		}
+	}
+	return nil
+}
+
+// TestBacklogIsNotSlowness shows that a reader which begins further back than it may fall behind is given all that it
+// asked for: it is not late, for it has only just begun.
+func TestBacklogIsNotSlowness(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRoom(t, nil)
+		ann := login(t, r, "Ann")
+		from := say(t, r, ann, "from here").Pos
+		var want []string
+		text := strings.Repeat("x", 4000)
+		for i := range 500 { // 2 MB, and 1 MiB is the bound
+			want = append(want, fmt.Sprint("Ann:", i, text))
+			say(t, r, ann, fmt.Sprint(i, text))
+		}
+		sub := subscribe(t, r, &chat.SubscribeOptions{After: from})
+		synctest.Wait()
+		for i := range 100 {
+			want = append(want, fmt.Sprint("Ann:", i, text))
+			say(t, r, ann, fmt.Sprint(i, text))
+			synctest.Wait()
+		}
+		if got := words(pending(sub)); got != strings.Join(want, " ") || sub.Err() != nil {
+			t.Errorf("of %d events it got %d; the end: %v", len(want), strings.Count(got, "Ann:"), sub.Err())
+		}
+		for range 400 { // now it is late
+			say(t, r, ann, text)
+		}
+		synctest.Wait()
+		if got := rest(sub); !errors.As(sub.Err(), new(chat.SlowError)) {
+			t.Errorf("a reader that stopped: %d events and then %v", len(got), sub.Err())
+		}
+	})
+}
+
+// TestLoginThatLandsAfterClose shows that a login which outlives its room leaves nobody in the log.
+func TestLoginThatLandsAfterClose(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := newHeldLog(nil)
+		r := newRoom(t, &chat.RoomOptions{Log: l})
+		other := newRoom(t, &chat.RoomOptions{Log: l.MemoryLog})
+		sub := subscribe(t, other, nil)
+		l.set(only(isJoin, hold))
+		done := make(chan error, 1)
+		go func() {
+			_, err := r.Login(context.Background(), "Ann", nil)
+			done <- err
+		}()
+		synctest.Wait()
+		r.Close()
+		l.release()
+		if err := <-done; !errors.Is(err, chat.ErrClosed) {
+			t.Errorf("the login: %v", err)
+		}
+		if got := words(pending(sub)); got != "+Ann -Ann(shutdown)" {
+			t.Errorf("the other node saw %s", got)
+		}
+	})
+}
