@@ -22,9 +22,9 @@ const maxRef = 64
 
 // requestFields are what is read of a request. Each field has its type whatever the operation is.
 type requestFields struct {
-	op, ref, name, id, text string
-	hear                    SubscribeOptions
-	given                   []string // the keys that were there
+	op, ref, name, token, id, text string
+	hear                           SubscribeOptions
+	given                          []string // the keys that were there
 }
 
 // decodeRequest reads one request from valid UTF-8. What is not one is a [BadRequest], with the ref if that can be read.
@@ -35,10 +35,10 @@ func decodeRequest(data []byte) Request {
 	}
 	switch f.op {
 	case "login":
-		if !slices.Contains(f.given, "name") {
-			return BadRequest{f.ref, malformed("login has no name")}
+		if !slices.Contains(f.given, "name") && f.token == "" {
+			return BadRequest{f.ref, malformed("login has neither name nor token")}
 		}
-		return LoginRequest{Ref: f.ref, Name: f.name, Hear: f.hear}
+		return LoginRequest{Ref: f.ref, Name: f.name, Token: f.token, Hear: f.hear}
 	case "send":
 		if !slices.Contains(f.given, "text") {
 			return BadRequest{f.ref, malformed("send has no text")}
@@ -97,6 +97,8 @@ func (f *requestFields) set(key string, value json.RawMessage) error {
 		to = &f.ref
 	case "name":
 		to = &f.name
+	case "token":
+		to = &f.token
 	case "id":
 		to = &f.id
 	case "text":
@@ -208,6 +210,7 @@ func appendReply(dst []byte, rep Reply) []byte {
 		dst = appendRef(dst, "login", rep.Ref)
 		dst = appendUser(append(dst, `,"user":`...), rep.User)
 		dst = appendPosition(append(dst, `,"pos":`...), rep.Pos)
+		dst = appendField(dst, "token", rep.Token)
 		if rep.Start != nil {
 			dst = appendStart(dst, *rep.Start)
 		}
@@ -368,9 +371,10 @@ const (
 	closeLost         = 4003
 	closeLimit        = 4004
 	closeInternal     = 4005
+	closeFenced       = 4006
 	closeKicked       = 4500
 	closeLoginTimeout = 4501
-	closeReplaced     = 4502 // of a session that another connection took over: reserved
+	closeTakenOver    = 4502
 )
 
 // maxCloseReason is what fits beside the code (RFC 6455 section 5.5).
@@ -379,25 +383,32 @@ const maxCloseReason = 123
 // closing returns the close code and reason for what a connection ended with.
 func closing(cause error) (code int, reason string) {
 	var shutdown ShutdownError
+	word := Code(cause)
 	switch {
 	case cause == nil, cause == io.EOF:
 		return closeGoodbye, ""
 	case errors.As(cause, &shutdown):
-		return closeShutdown, closeReason("shutdown", cause)
+		code, word = closeShutdown, "shutdown"
 	case errors.Is(cause, ErrClosed):
-		return closeClosed, closeReason(Code(ErrClosed), cause)
+		code, word = closeClosed, Code(ErrClosed)
 	case errors.Is(cause, ErrSlow):
-		return closeSlow, closeReason(Code(ErrSlow), cause)
+		code, word = closeSlow, Code(ErrSlow)
 	case errors.Is(cause, ErrLost):
-		return closeLost, closeReason(Code(ErrLost), cause)
-	case errors.Is(cause, ErrKicked):
-		return closeKicked, closeReason(Code(ErrKicked), cause)
-	case errors.Is(cause, ErrLoginTimeout):
-		return closeLoginTimeout, closeReason(Code(ErrLoginTimeout), nil)
+		code, word = closeLost, Code(ErrLost)
+	case errors.Is(cause, ErrFenced):
+		code = closeFenced
 	case errors.Is(cause, ErrSource), errors.Is(cause, ErrAnonymous):
-		return closeLimit, closeReason(Code(cause), cause)
+		code = closeLimit
+	case errors.Is(cause, ErrKicked):
+		code = closeKicked
+	case errors.Is(cause, ErrTakenOver):
+		code = closeTakenOver
+	case errors.Is(cause, ErrLoginTimeout):
+		return closeLoginTimeout, closeReason(word, nil) // waiting changes nothing
+	default:
+		code = closeInternal
 	}
-	return closeInternal, closeReason(Code(cause), cause)
+	return code, closeReason(word, cause)
 }
 
 // closeReason is a close frame's reason: a JSON object of at most 123 bytes.
