@@ -484,6 +484,8 @@ func (c *conn) subscribe(req SubscribeRequest) error {
 		return ErrHearing
 	case !c.opts.Spectators:
 		return ErrNotLoggedIn
+	case r.refusal() != nil: // it would forget where a shutdown ends it
+		return r.refusal()
 	}
 	at, resumed, err := r.locate(req.Hear)
 	if err == nil {

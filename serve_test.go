@@ -464,6 +464,29 @@ func TestShutdownDoesNotLetWhoLoggedOutHear(t *testing.T) {
 	})
 }
 
+// TestShutdownEndsWhoAsksToHear shows that a connection which asks to hear the room while it shuts down ends with it.
+func TestShutdownEndsWhoAsksToHear(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRoom(t, nil)
+		c := serve(t, r, &chat.ServeOptions{Spectators: true})
+		resume := c.stall()
+		c.ask(chat.BadRequest{}) // its answer is being delivered
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- r.Shutdown(ctx, nil) }()
+		synctest.Wait()
+		c.ask(chat.SubscribeRequest{})
+		resume()
+		if err := <-done; err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if _, cause := c.end(); cause != (chat.ShutdownError{RetryAfter: time.Second}) {
+			t.Errorf("ended with %v", cause)
+		}
+	})
+}
+
 // TestMaxSubscribersIsHeld shows that logins at the same time do not pass the limit on those who hear.
 func TestMaxSubscribersIsHeld(t *testing.T) {
 	bubble(t, func(t *testing.T) {
