@@ -280,10 +280,16 @@ type rawPeer struct {
 	t  testing.TB
 }
 
+// stranger connects one that has said nothing yet.
+func (s *wsServer) stranger() *rawPeer {
+	c := s.connect()
+	return &rawPeer{Conn: c, t: s.t, br: bufio.NewReader(c)}
+}
+
+// raw connects one by WebSocket.
 func (s *wsServer) raw() *rawPeer {
 	s.t.Helper()
-	p := &rawPeer{Conn: s.connect(), t: s.t}
-	p.br = bufio.NewReader(p.Conn)
+	p := s.stranger()
 	resp := p.ask("GET", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
 		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Protocol: chat.v1")
 	if resp.StatusCode != http.StatusSwitchingProtocols {
