@@ -75,6 +75,8 @@ func (r *Room) resume(ctx context.Context, token string, takeOver bool, c *conn,
 		switch {
 		case isNew:
 			return s, nil
+		case err == nil: // it landed, but the room no longer reads
+			return nil, ErrClosed
 		case !errors.Is(err, ErrConflict):
 			return nil, err
 		}

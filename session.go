@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	mathrand "math/rand/v2"
 	"strconv"
 	"strings"
@@ -244,7 +245,7 @@ type Receipt struct {
 // Send says text as the session's user. A nil error means that the [Said] is in the log at the receipt's position, and
 // that every subscription of this room has it. Any other error than [ErrUnknown] means that it is not and never will be.
 // [ErrUnknown] comes only from a log out of reach, or with ctx.Err() if ctx ended during the call: sending again with
-// the same ID settles it.
+// the same ID settles it, also when the session has ended.
 //
 // Errors: [ErrSession]; [ErrText]; [ErrTextTooLong] in a [LimitError]; [ErrID]; [ErrClosed]; ctx.Err() if ctx had ended
 // before; [ErrUnknown]; [ErrFull] and other errors of the log.
@@ -281,14 +282,6 @@ func (r *Room) send(ctx context.Context, s *Session, text string, opts SendOptio
 	}
 	for {
 		r.mu.Lock()
-		err := r.refusal()
-		if err == nil && (s.leaving != nil || s.err != nil || s.join == 0) {
-			err = ErrSession
-		}
-		if err != nil {
-			r.mu.Unlock()
-			return Receipt{}, err
-		}
 		if !made {
 			if seq, ok := r.fold.sent(s.id, opts.ID); ok {
 				rcpt := Receipt{opts.ID, Position{r.window.last().Epoch, seq}}
@@ -299,7 +292,26 @@ func (r *Room) send(ctx context.Context, s *Session, text string, opts SendOptio
 				return rcpt, nil
 			}
 		}
+		err := r.refusal()
 		guard, join := Guard{s.key, s.last}, s.join
+		ended := s.err != nil
+		switch {
+		case err != nil:
+		case made && (ended || s.leaving != nil):
+			err = ErrSession
+		case ended: // what was sent before may have landed, but nothing will
+			guard.Seq = math.MaxUint64
+		case s.leaving != nil:
+			r.mu.Unlock()
+			if err := r.until(ctx, func() bool { return s.err != nil }); err != nil {
+				return Receipt{}, err
+			}
+			continue
+		}
+		if err != nil {
+			r.mu.Unlock()
+			return Receipt{}, err
+		}
 		e := Entry{ID: s.id + "/" + opts.ID, Guard: guard}
 		c := r.enroll(e.ID, func(pos Position, _ uint64) {
 			if done != nil {
@@ -321,6 +333,8 @@ func (r *Room) send(ctx context.Context, s *Session, text string, opts SendOptio
 			return Receipt{opts.ID, pos}, nil
 		case !errors.Is(err, ErrConflict):
 			return Receipt{}, err
+		case ended:
+			return Receipt{}, ErrSession
 		}
 		// The session's last record is not the one that it knew of. Look again once this room has seen why.
 		if err := r.until(ctx, func() bool { return s.err != nil || s.leaving != nil || s.last != guard.Seq || r.failed != nil }); err != nil {

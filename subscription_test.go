@@ -19,10 +19,10 @@ func TestNobodyIsMissedWhenOthersGo(t *testing.T) {
 		r := newRoom(t, nil)
 		ann := login(t, r, "Ann")
 		var subs []*chat.Subscription
-		for range 600 {
+		for range 400 {
 			subs = append(subs, subscribe(t, r, nil))
 		}
-		const rounds, leave = 100, 4
+		const rounds, leave = 60, 4
 		for round := range rounds {
 			synctest.Wait()
 			var wg sync.WaitGroup
@@ -120,6 +120,28 @@ func TestLoginThatLandsAfterClose(t *testing.T) {
 		}
 		if got := words(pending(sub)); got != "+Ann -Ann(shutdown)" {
 			t.Errorf("the other node saw %s", got)
+		}
+
+		// A resuming that does the same is no session either.
+		l.set(nil)
+		ann, err := other.Login(context.Background(), "Ann", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r = newRoom(t, &chat.RoomOptions{Log: l})
+		l.set(only(isJoin, hold))
+		go func() {
+			s, err := r.Resume(context.Background(), ann.Token(), true)
+			if s != nil {
+				t.Error("a session of a room that is closed")
+			}
+			done <- err
+		}()
+		synctest.Wait()
+		r.Close()
+		l.release()
+		if err := <-done; !errors.Is(err, chat.ErrClosed) {
+			t.Errorf("the resuming: %v", err)
 		}
 	})
 }
