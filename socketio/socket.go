@@ -66,6 +66,9 @@ type Socket struct {
 	done   chan struct{} // closed when over is set
 	calls  map[int64]chan reply
 	nextID int64
+
+	leaving bool // the goroutine of a Disconnect runs
+	closing bool // and is to close the connection
 }
 
 type reply struct {
@@ -266,12 +269,14 @@ func (k *Socket) Disconnect(closeConn bool) {
 		k.c.left[k.namespace] = true
 		k.finish(ErrDisconnected)
 	}
-	if told && !closeConn {
-		return
-	}
-	if closeConn {
+	if closeConn && !k.closing {
+		k.closing = true
 		s.arm(&s.grave, goodbye, func() func() { return func() { s.end(ErrDisconnected) } })
 	}
+	if k.leaving || told && !closeConn {
+		return
+	}
+	k.leaving = true
 	s.srv.wg.Add(1)
 	go func() {
 		defer s.srv.wg.Done()
@@ -279,7 +284,11 @@ func (k *Socket) Disconnect(closeConn bool) {
 			b := appendNamespace([]byte{eioMessage, sioDisconnect}, k.namespace)
 			s.write(nil, Polling, appendUnit(nil, Polling, b))
 		}
-		if closeConn {
+		s.mu.Lock()
+		k.leaving = false
+		closing := k.closing
+		s.mu.Unlock()
+		if closing {
 			s.end(ErrDisconnected)
 		}
 	}()

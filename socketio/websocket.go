@@ -73,6 +73,7 @@ func (s *session) upgrade(w http.ResponseWriter, r *http.Request) {
 	}
 	s.probe = ws
 	s.arm(&s.dawdle, s.srv.opts.UpgradeTimeout, func() func() {
+		s.dropProbe(ws)
 		return func() { ws.Close(1000, "upgrade timeout") }
 	})
 	s.mu.Unlock()
@@ -82,13 +83,18 @@ func (s *session) upgrade(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
+	s.dropProbe(ws)
+	s.mu.Unlock()
+	ws.Close(1000, "")
+}
+
+// dropProbe makes way for another upgrade. mu is held.
+func (s *session) dropProbe(ws *fanout.Conn) {
 	if s.probe == ws {
 		s.probe, s.probed = nil, false
 		s.disarm(&s.dawdle)
 		s.disarm(&s.rest)
 	}
-	s.mu.Unlock()
-	ws.Close(1000, "")
 }
 
 // probing answers the probe and waits for the client to be done with polling.
@@ -101,7 +107,7 @@ func (s *session) probing(ws *fanout.Conn) bool {
 		return false
 	}
 	s.mu.Lock()
-	if s.ended == nil {
+	if s.ended == nil && s.probe == ws {
 		s.probed = true
 		s.arm(&s.rest, probeRest, s.releasePoll)
 	}
@@ -123,6 +129,10 @@ func expect(ws *fanout.Conn, typ byte, data string) bool {
 // acted on comes before what is read here.
 func (s *session) takeOver(ws *fanout.Conn) bool {
 	s.mu.Lock()
+	if s.probe != ws {
+		s.mu.Unlock()
+		return false
+	}
 	s.disarm(&s.dawdle)
 	for s.posting && s.ended == nil {
 		s.wake.Wait()

@@ -1,0 +1,470 @@
+package socketio_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"example.com/chat/socketio"
+)
+
+// A world is a server, its http.Server and its clients on a network of pipes,
+// in a bubble: time is virtual, and a goroutine left behind fails the test.
+type world struct {
+	*testing.T
+	srv  *socketio.Server
+	http *http.Server
+	web  *http.Client
+	net  *pipeNet
+
+	sockets chan *socketio.Socket // each that echo was started for
+	ends    chan error            // what Receive of each ended with
+	names   chan string           // of the events that echo received
+	next    chan struct{}         // what a handler of a test's own may wait for
+}
+
+// in runs f in a world. The handler of "/" and "/custom" is w.echo, if f is to
+// have another it makes its own server and says so by a nil o and handle.
+func in(t *testing.T, o *socketio.Options, f func(w *world)) {
+	t.Helper()
+	inWith(t, o, &http.Server{}, nil, f)
+}
+
+func inWith(t *testing.T, o *socketio.Options, hs *http.Server, handle func(w *world, s *socketio.Socket), f func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{T: t, srv: socketio.NewServer(o), http: hs, net: newPipeNet(),
+			sockets: make(chan *socketio.Socket, 100), ends: make(chan error, 100), names: make(chan string, 10000), next: make(chan struct{})}
+		if handle == nil {
+			handle = (*world).echo
+		}
+		for _, ns := range []string{"/", "/custom"} {
+			w.srv.Handle(ns, func(s *socketio.Socket) { handle(w, s) })
+		}
+		mux := http.NewServeMux()
+		mux.Handle("/socket.io/", w.srv)
+		hs.Handler = mux
+		tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return w.net.dial() }}
+		w.web = &http.Client{Transport: tr}
+		served := make(chan error, 1)
+		go func() { served <- hs.Serve(w.net) }()
+		f(w)
+		w.net.cut()
+		tr.CloseIdleConnections()
+		w.srv.Close()
+		hs.Close()
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("Serve: %v", err)
+		}
+		time.Sleep(time.Second) // http.Server rests that long before it closes after a 413
+	})
+}
+
+// echo is the handler that the public test suites for servers ask for: it
+// shows the auth, echoes "message" and acknowledges "message-with-ack".
+func (w *world) echo(s *socketio.Socket) {
+	w.sockets <- s
+	if s.Auth() != nil {
+		s.Emit("auth", s.Auth())
+	}
+	for {
+		e, err := s.Receive()
+		if err != nil {
+			w.ends <- err
+			return
+		}
+		w.names <- e.Name
+		var args []any
+		for i, a := range e.Args {
+			if b, ok := e.Binary(i); ok {
+				args = append(args, b)
+			} else {
+				args = append(args, a)
+			}
+		}
+		switch e.Name {
+		case "message":
+			err = s.Emit("message-back", args...)
+		case "message-with-ack":
+			err = e.Ack(args...)
+		}
+		if err != nil {
+			w.Errorf("answering %s: %v", e.Name, err)
+		}
+	}
+}
+
+// ended is what the next socket that ends ends with.
+func (w *world) ended() error {
+	w.Helper()
+	select {
+	case err := <-w.ends:
+		return err
+	case <-time.After(time.Hour):
+		w.Fatal("no socket has ended")
+		return nil
+	}
+}
+
+// wantEnd checks that a socket ends, with an error that is want, after d.
+func (w *world) wantEnd(want error, d time.Duration) {
+	w.Helper()
+	start := time.Now()
+	err := w.ended()
+	if !errors.Is(err, want) {
+		w.Errorf("Receive: %v, want %v", err, want)
+	}
+	if got := time.Since(start); got != d {
+		w.Errorf("ended after %v, want %v", got, d)
+	}
+}
+
+// A response is what an HTTP request got.
+type response struct {
+	Status int
+	Body   string
+}
+
+const base = "http://chat.test/socket.io/"
+
+func (w *world) do(method, query, body string, headers ...string) (response, http.Header) {
+	w.Helper()
+	req, err := http.NewRequest(method, base+query, strings.NewReader(body))
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, h := range headers {
+		k, v, _ := strings.Cut(h, ": ")
+		req.Header.Set(k, v)
+	}
+	resp, err := w.web.Do(req)
+	if err != nil {
+		return response{0, err.Error()}, nil
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return response{0, err.Error()}, nil
+	}
+	return response{resp.StatusCode, string(b)}, resp.Header
+}
+
+func refusal(code int) response {
+	texts := []string{"Transport unknown", "Session ID unknown", "Bad handshake method", "Bad request", "Forbidden", "Unsupported protocol version"}
+	status := 400
+	if code == 4 {
+		status = 403
+	}
+	return response{status, fmt.Sprintf(`{"code":%d,"message":"%s"}`, code, texts[code])}
+}
+
+var ok = response{200, "ok"}
+
+// A pollClient is a session on polling.
+type pollClient struct {
+	w   *world
+	sid string
+	q   string
+}
+
+type opening struct {
+	SID          string   `json:"sid"`
+	Upgrades     []string `json:"upgrades"`
+	PingInterval int      `json:"pingInterval"`
+	PingTimeout  int      `json:"pingTimeout"`
+	MaxPayload   int      `json:"maxPayload"`
+}
+
+func (w *world) opening(packet string) opening {
+	w.Helper()
+	var o opening
+	if !strings.HasPrefix(packet, "0") {
+		w.Fatalf("handshake answered %q", packet)
+	}
+	if err := json.Unmarshal([]byte(packet[1:]), &o); err != nil {
+		w.Fatalf("handshake answered %q: %v", packet, err)
+	}
+	return o
+}
+
+func (w *world) poll() pollClient {
+	w.Helper()
+	r, _ := w.do("GET", "?EIO=4&transport=polling", "")
+	o := w.opening(r.Body)
+	return pollClient{w, o.SID, "?EIO=4&transport=polling&sid=" + o.SID}
+}
+
+func (p pollClient) get() response             { r, _ := p.w.do("GET", p.q, ""); return r }
+func (p pollClient) post(body string) response { r, _ := p.w.do("POST", p.q, body); return r }
+
+// hang starts a GET; its response comes when it comes.
+func (p pollClient) hang() <-chan response {
+	ch := make(chan response, 1)
+	go func() { ch <- p.get() }()
+	synctest.Wait()
+	return ch
+}
+
+// want checks what the next GET gets.
+func (p pollClient) want(body string) {
+	p.w.Helper()
+	if r := p.get(); r != (response{200, body}) {
+		p.w.Errorf("poll got %d %q, want %q", r.Status, r.Body, body)
+	}
+}
+
+// send posts packets, which must be taken.
+func (p pollClient) send(packets ...string) {
+	p.w.Helper()
+	if r := p.post(strings.Join(packets, "\x1e")); r != ok {
+		p.w.Errorf("posting %q got %d %q", packets, r.Status, r.Body)
+	}
+}
+
+// connect connects to the default namespace.
+func (p pollClient) connect() pollClient {
+	p.w.Helper()
+	p.send("40")
+	if r := p.get(); !strings.HasPrefix(r.Body, `40{"sid":`) {
+		p.w.Fatalf("CONNECT got %v", r)
+	}
+	return p
+}
+
+// gone checks that the session is unknown now.
+func (p pollClient) gone() {
+	p.w.Helper()
+	if r := p.get(); r != refusal(1) {
+		p.w.Errorf("poll got %v, want an unknown session", r)
+	}
+}
+
+// A wsClient is a WebSocket of a few lines that shows each frame as it came.
+type wsClient struct {
+	w      *world
+	conn   net.Conn
+	sid    string
+	frames chan frame    // closed at the connection's end
+	stall  chan struct{} // closed: nothing more is read
+}
+
+type frame struct {
+	Op      byte // 1 text, 2 binary, 8 close, 9 ping, 10 pong
+	Payload string
+}
+
+func text(s string) frame { return frame{1, s} }
+
+func closing(code int, reason string) frame {
+	return frame{8, string(binary.BigEndian.AppendUint16(nil, uint16(code))) + reason}
+}
+
+// dial asks for a WebSocket and returns a nil client if it was refused.
+func (w *world) dial(query string, headers ...string) (*wsClient, response) {
+	w.Helper()
+	conn, err := w.net.dial()
+	if err != nil {
+		w.Fatal(err)
+	}
+	req := "GET /socket.io/" + query + " HTTP/1.1\r\nHost: chat.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+	for _, h := range headers {
+		req += h + "\r\n"
+	}
+	go io.WriteString(conn, req+"\r\n")
+	br := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		b, err := io.ReadAll(resp.Body)
+		if err != nil {
+			w.Fatal(err)
+		}
+		return nil, response{resp.StatusCode, string(b)}
+	}
+	c := &wsClient{w: w, conn: conn, frames: make(chan frame, 10000), stall: make(chan struct{})}
+	go func() {
+		defer close(c.frames)
+		for {
+			f, err := readFrame(br)
+			if err != nil {
+				return
+			}
+			select {
+			case <-c.stall:
+				return
+			default:
+			}
+			c.frames <- f
+		}
+	}()
+	return c, response{101, ""}
+}
+
+func readFrame(br *bufio.Reader) (frame, error) {
+	var h [10]byte
+	if _, err := io.ReadFull(br, h[:2]); err != nil {
+		return frame{}, err
+	}
+	n := uint64(h[1])
+	switch h[1] {
+	case 126:
+		if _, err := io.ReadFull(br, h[2:4]); err != nil {
+			return frame{}, err
+		}
+		n = uint64(binary.BigEndian.Uint16(h[2:]))
+	case 127:
+		if _, err := io.ReadFull(br, h[2:10]); err != nil {
+			return frame{}, err
+		}
+		n = binary.BigEndian.Uint64(h[2:])
+	}
+	b := make([]byte, n)
+	_, err := io.ReadFull(br, b)
+	return frame{h[0] & 0xF, string(b)}, err
+}
+
+// ws is a session that starts on a WebSocket.
+func (w *world) ws() *wsClient {
+	w.Helper()
+	c, r := w.dial("?EIO=4&transport=websocket")
+	if c == nil {
+		w.Fatalf("handshake got %v", r)
+	}
+	c.sid = w.opening(c.next().Payload).SID
+	return c
+}
+
+// next is the next frame, or the zero frame at the connection's end.
+func (c *wsClient) next() frame {
+	c.w.Helper()
+	select {
+	case f := <-c.frames:
+		return f
+	case <-time.After(time.Hour):
+		c.w.Fatal("no frame came")
+		return frame{}
+	}
+}
+
+func (c *wsClient) want(fs ...frame) {
+	c.w.Helper()
+	for _, want := range fs {
+		if f := c.next(); f != want {
+			c.w.Errorf("got frame %d %q, want %d %q", f.Op, f.Payload, want.Op, want.Payload)
+		}
+	}
+}
+
+// nothing checks that no frame has come.
+func (c *wsClient) nothing() {
+	c.w.Helper()
+	synctest.Wait()
+	select {
+	case f, open := <-c.frames:
+		c.w.Errorf("got frame %d %q, open %v; want none", f.Op, f.Payload, open)
+	default:
+	}
+}
+
+func (c *wsClient) send(fs ...frame) {
+	c.w.Helper()
+	for _, f := range fs {
+		b := []byte{0x80 | f.Op}
+		switch n := len(f.Payload); {
+		case n < 126:
+			b = append(b, 0x80|byte(n))
+		case n <= 0xFFFF:
+			b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
+		default:
+			b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
+		}
+		b = append(b, 0, 0, 0, 0)
+		if _, err := c.conn.Write(append(b, f.Payload...)); err != nil {
+			c.w.Logf("sending %v: %v", f, err)
+			return
+		}
+	}
+}
+
+func (c *wsClient) connect() *wsClient {
+	c.w.Helper()
+	c.send(text("40"))
+	if f := c.next(); !strings.HasPrefix(f.Payload, `40{"sid":`) {
+		c.w.Fatalf("CONNECT got %v", f)
+	}
+	return c
+}
+
+// closed checks that the server closes, with code, and answers it.
+func (c *wsClient) closed(code int) {
+	c.w.Helper()
+	f := c.next()
+	if f.Op != 8 || len(f.Payload) < 2 || int(binary.BigEndian.Uint16([]byte(f.Payload))) != code {
+		c.w.Errorf("got frame %d %q, want close %d", f.Op, f.Payload, code)
+		return
+	}
+	c.send(frame{8, f.Payload[:2]})
+	c.want(frame{})
+}
+
+// A pipeNet is a network of pipes.
+type pipeNet struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+
+	mu  sync.Mutex
+	all []net.Conn
+}
+
+func newPipeNet() *pipeNet {
+	return &pipeNet{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (n *pipeNet) Accept() (net.Conn, error) {
+	select {
+	case c := <-n.conns:
+		return c, nil
+	case <-n.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (n *pipeNet) Close() error   { n.once.Do(func() { close(n.done) }); return nil }
+func (n *pipeNet) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+func (n *pipeNet) dial() (net.Conn, error) {
+	here, there := net.Pipe()
+	select {
+	case n.conns <- there:
+	case <-n.done:
+		return nil, net.ErrClosed
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.all = append(n.all, here)
+	return here, nil
+}
+
+// cut ends every connection.
+func (n *pipeNet) cut() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.all {
+		c.Close()
+	}
+}
