@@ -20,7 +20,6 @@ const find = (id) => document.getElementById(id);
 const account = find("account");
 const info = find("info");
 const text = find("text");
-const btn = find("btn");
 const userList = find("userList");
 const state = find("state");
 const hint = find("hint");
@@ -32,61 +31,44 @@ const language = (tag) => tag.toLowerCase().split("-")[0];
 const locale = navigator.languages.find((tag) => ["zh", "en"].includes(language(tag))) ?? "zh-CN";
 const english = language(locale) === "en";
 
-const t = english
-  ? {
-      connecting: "Connecting…",
-      on: "Connected",
-      off: "Connection lost, reconnecting…",
-      gone: "The server ended the connection",
-      noClient: "socket.io.js did not load. Reload the page.",
-      loginSuccess: (name) => `${name} is logged in.`,
-      joined: (name) => `${name} joined.`,
-      left: (name) => `${name} left.`,
-      noName: "Please enter a name.",
-      loggedIn: "You are logged in already.",
-      noText: "Please enter a message.",
-      notIn: "You are not logged in.",
-      later: "You will be logged in as soon as there is a connection.",
-      refused: (name) => `“${name}” was refused: it is taken or not allowed. Please choose another name.`,
-      ghost: (name) => `“${name}” is still held by your lost connection. Trying again…`,
-      ghostStays: (name) => `“${name}” is still taken. Log in again later, or choose another name.`,
-      gap: "Connected again. Messages from in between may be missing.",
-      you: " (you)",
-      sending: "Sending…",
-      waiting: "Waiting for the connection…",
-      unsure: "Not confirmed, it may have arrived.",
-      failed: (why) => (why ? `Not sent: ${why}.` : "Not sent."),
-      retry: "Send again",
-      edit: "Edit",
-      newer: (n) => (n === 1 ? "1 new message" : `${n} new messages`),
-    }
-  : {
-      connecting: "正在连接…",
-      on: "已连接",
-      off: "连接已断开，正在重连…",
-      gone: "服务器断开了连接",
-      noClient: "socket.io.js 没有加载，请刷新页面。",
-      loginSuccess: (name) => `${name}登陆成功！`,
-      joined: (name) => `${name}加入进来了!`,
-      left: (name) => `${name}退出了群聊！`,
-      noName: "请输入账号！",
-      loggedIn: "您已登陆！",
-      noText: "请输入消息",
-      notIn: "您未登陆！",
-      later: "连接成功后会自动登陆。",
-      refused: (name) => `“${name}”未被接受：已有人使用，或不允许使用。请换一个名字。`,
-      ghost: (name) => `“${name}”仍被断开前的连接占用，正在自动重试…`,
-      ghostStays: (name) => `“${name}”仍被占用。请稍后再登陆，或换一个名字。`,
-      gap: "已重新连接，断开期间的消息可能没有显示。",
-      you: "(本人)",
-      sending: "发送中…",
-      waiting: "等待连接…",
-      unsure: "未确认，可能已送达。",
-      failed: (why) => (why ? `未发送：${why}。` : "未发送。"),
-      retry: "重试",
-      edit: "编辑",
-      newer: (n) => `${n} 条新消息`,
-    };
+// Each text in both, Chinese first.
+const texts = {
+  connecting: ["正在连接…", "Connecting…"],
+  on: ["已连接", "Connected"],
+  off: ["连接已断开，正在重连…", "Connection lost, reconnecting…"],
+  gone: ["服务器断开了连接", "The server ended the connection"],
+  noClient: ["socket.io.js 没有加载，请刷新页面。", "socket.io.js did not load. Reload the page."],
+  loginSuccess: [(name) => `${name}登陆成功！`, (name) => `${name} is logged in.`],
+  joined: [(name) => `${name}加入进来了!`, (name) => `${name} joined.`],
+  left: [(name) => `${name}退出了群聊！`, (name) => `${name} left.`],
+  noName: ["请输入账号！", "Please enter a name."],
+  loggedIn: ["您已登陆！", "You are logged in already."],
+  noText: ["请输入消息", "Please enter a message."],
+  notIn: ["您未登陆！", "You are not logged in."],
+  later: ["连接成功后会自动登陆。", "You will be logged in as soon as there is a connection."],
+  refused: [
+    (name) => `“${name}”未被接受：已有人使用，或不允许使用。请换一个名字。`,
+    (name) => `“${name}” was refused: it is taken or not allowed. Please choose another name.`,
+  ],
+  ghost: [
+    (name) => `“${name}”仍被断开前的连接占用，正在自动重试…`,
+    (name) => `“${name}” is still held by your lost connection. Trying again…`,
+  ],
+  ghostStays: [
+    (name) => `“${name}”仍被占用。请稍后再登陆，或换一个名字。`,
+    (name) => `“${name}” is still taken. Log in again later, or choose another name.`,
+  ],
+  gap: ["已重新连接，断开期间的消息可能没有显示。", "Connected again. Messages from in between may be missing."],
+  you: ["(本人)", " (you)"],
+  sending: ["发送中…", "Sending…"],
+  waiting: ["等待连接…", "Waiting for the connection…"],
+  unsure: ["未确认，可能已送达。", "Not confirmed, it may have arrived."],
+  failed: [(why) => (why ? `未发送：${why}。` : "未发送。"), (why) => (why ? `Not sent: ${why}.` : "Not sent.")],
+  retry: ["重试", "Send again"],
+  edit: ["编辑", "Edit"],
+  newer: [(n) => `${n} 条新消息`, (n) => (n === 1 ? "1 new message" : `${n} new messages`)],
+};
+const t = Object.fromEntries(Object.entries(texts).map(([key, pair]) => [key, pair[english ? 1 : 0]]));
 
 document.documentElement.lang = english ? "en" : "zh-CN";
 if (english) {
@@ -100,6 +82,7 @@ if (english) {
 const title = document.title;
 const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
 const calendar = new Intl.DateTimeFormat(locale, { dateStyle: "full" });
+const stamp = new Intl.DateTimeFormat(locale, { dateStyle: "long", timeStyle: "medium" });
 
 // ---- The log. It stays at its end until somebody scrolls up.
 
@@ -145,15 +128,14 @@ function said(name, words, own) {
 
 function append(row) {
   const now = new Date();
-  const day = calendar.format(now);
-  if (lastDay && lastDay !== day) text.append(element("div", "row line day", day));
+  const day = now.toDateString();
+  if (lastDay && lastDay !== day) text.append(element("div", "row line day", calendar.format(now)));
   lastDay = day;
   const time = element("time", "time", clock.format(now));
   time.dateTime = now.toISOString();
-  time.title = now.toLocaleString(locale);
+  time.title = stamp.format(now);
   row.append(time);
   place(row);
-  if (text.childElementCount > ROWS) trim();
 }
 
 // place puts a row, new or moved, at the end of the log.
@@ -162,6 +144,7 @@ function place(row) {
   text.append(row);
   group(row);
   if (next) group(next);
+  if (text.childElementCount > ROWS) trim();
   if (stick) toEnd();
 }
 
@@ -173,12 +156,12 @@ function group(row) {
 }
 
 function trim() {
-  const height = text.scrollHeight;
-  const top = text.scrollTop;
+  const top = stick ? 0 : text.scrollTop; // following needs no look at the layout
+  const height = stick ? 0 : text.scrollHeight;
   for (let i = 0; i < SLACK; i++) text.firstElementChild.remove();
   group(text.firstElementChild);
-  if (!stick) text.scrollTop = top - (height - text.scrollHeight); // what is read stays where it is
-  lastTop = text.scrollTop;
+  if (!stick) text.scrollTop = top - (height - text.scrollHeight); // what is read stays in place
+  lastTop = stick ? 0 : text.scrollTop;
 }
 
 function toEnd() {
@@ -187,7 +170,9 @@ function toEnd() {
   showCounts();
   frame ||= requestAnimationFrame(() => {
     frame = 0;
-    if (stick) text.scrollTop = text.scrollHeight;
+    if (!stick) return;
+    text.scrollTop = text.scrollHeight;
+    lastTop = text.scrollTop;
   });
 }
 
@@ -223,10 +208,12 @@ document.addEventListener("visibilitychange", () => {
 
 // ---- Names
 
-// fold is near enough to the comparison of RFC 8266 to know ourselves by:
-// nobody else can hold a name that the room takes for ours.
+// fold is near enough to the comparison of RFC 8266 to know our own name by as
+// the room writes it. ours compares; mine also asks that we are known to be in:
+// until then the name may be somebody else's.
 const fold = (name) => name.normalize("NFKC").trim().replace(/\s+/g, " ").toLowerCase();
-const mine = (name) => people.username !== "" && fold(name) === fold(people.username);
+const ours = (name) => people.username !== "" && fold(name) === fold(people.username);
+const mine = (name) => phase === "in" && seen && ours(name);
 const initial = (name) => [...name][0]?.toUpperCase() ?? "";
 
 function color(name) {
@@ -280,6 +267,7 @@ let asked = ""; // the name we asked for last
 let seen = false; // our own notify came since loginSuccess
 let ended = ""; // our name, for a moment, when the server ended our session
 let ghost = null; // while our lost connection holds our name: {since, tries, timer, freed}
+const newGhost = () => ({ since: performance.now(), tries: 0, timer: 0, freed: false });
 
 if (typeof io !== "function") {
   state.textContent = t.noClient;
@@ -315,6 +303,7 @@ function login() {
   }
   people = { username: name, message: "" };
   setPhase("asking", socket.connected ? "" : t.later);
+  if (document.body.dataset.link === "gone") reconnect();
   ask();
 }
 
@@ -331,17 +320,16 @@ function loginOut() {
   if (socket.connected) socket.emit("loginOut");
   else if (phase === "out") message(t.notIn, 0);
   ended = "";
-  leave("");
+  goOut("");
 }
 
-// leave goes back to being a spectator, with name offered for the next login.
-function leave(name, note) {
+// goOut makes us a spectator again, with name offered for the next login.
+function goOut(name, note) {
   stopGhost();
-  for (const post of outbox) if (post.state !== "ok") drop(post);
-  outbox.length = 0;
   people = { username: "", message: "" };
   account.value = name;
   setPhase("out", note);
+  unsend();
   account.focus();
 }
 
@@ -350,16 +338,22 @@ function stopGhost() {
   ghost = null;
 }
 
-// refusedAgain waits for our ghost to go: its loginOut, or a timer, asks again.
+// refusedAgain asks again after a while; ghostLeft need not wait any longer.
 function refusedAgain() {
-  ghost ??= { since: performance.now(), tries: 0, timer: 0, freed: false };
+  ghost ??= newGhost();
   const left = ghost.since + GHOST_MS - performance.now();
-  if (left <= 0) return leave(asked, t.ghostStays(asked));
-  const wait = ghost.freed ? 0 : Math.min(1000 * 2 ** ghost.tries, 8000) * (0.75 + Math.random() / 2);
+  if (left <= 0) return goOut(asked, t.ghostStays(asked));
+  const wait = Math.min(1000 * 2 ** ghost.tries++, 8000) * (0.75 + Math.random() / 2);
+  ghost.timer = setTimeout(ask, ghost.freed ? 0 : Math.min(wait, left));
   ghost.freed = false;
-  ghost.tries++;
-  ghost.timer = setTimeout(ask, Math.min(wait, left));
-  if (hint.textContent === "") hint.textContent = t.ghost(asked);
+  hint.textContent ||= t.ghost(asked);
+}
+
+function ghostLeft() {
+  ghost ??= newGhost();
+  clearTimeout(ghost.timer);
+  if (ghost.timer) ask();
+  else ghost.freed = true; // a login is under way, and may have come too early
 }
 
 socket.on("loginSuccess", () => {
@@ -375,7 +369,7 @@ socket.on("loginSuccess", () => {
 
 socket.on("notify", (name) => {
   if (typeof name !== "string") return;
-  if (phase === "in" && mine(name)) {
+  if (phase === "in" && ours(name)) {
     seen = true;
     people.username = name; // as the room writes it
     setPhase("in");
@@ -392,28 +386,22 @@ socket.on("updateUserList", (list) => {
 socket.on("loginOut", (name) => {
   if (typeof name === "string" && name) {
     message(t.left(name), 2);
-    if (!mine(name)) return;
-    if (phase === "in" && seen) {
-      const was = people.username;
-      ended = was;
-      setTimeout(() => ended === was && (ended = ""), ENDED_MS);
-      leave(was);
-    } else if (ghost?.timer) {
-      clearTimeout(ghost.timer);
-      ask();
-    } else if (phase === "back") {
-      ghost ??= { since: performance.now(), tries: 0, timer: 0, freed: false };
-      ghost.freed = true; // a login is under way and may be refused yet
+    if (mine(name)) {
+      ended = name;
+      setTimeout(() => (ended = ""), ENDED_MS);
+      goOut(name);
+    } else if (phase === "back" && ours(name)) {
+      ghostLeft();
     }
     return;
   }
   if (phase === "asking") {
-    leave(asked, t.refused(asked));
+    goOut(asked, t.refused(asked));
     account.select();
   } else if (phase === "back") {
     refusedAgain();
   } else {
-    if (phase === "in") leave(people.username);
+    if (phase === "in") goOut(people.username);
     message(t.notIn, 0);
   }
 });
@@ -450,7 +438,7 @@ function pump() {
     if (answer?.ok !== false) {
       mark(post, "ok");
       pump();
-    } else if (attempt === post.tries) {
+    } else if (attempt === post.tries && post.state !== "waiting") {
       fail(post, t.failed(answer.error), false);
     }
   });
@@ -469,10 +457,9 @@ function mark(post, next, why = "") {
   post.row.querySelector(".note")?.remove();
   if (next === "ok" || next === "seen") return;
   const note = element("span", "note", why || (phase === "in" ? t.sending : t.waiting));
+  if (next === "failed") note.append(button(t.retry, () => again(post)), button(t.edit, () => edit(post)));
+  else note.ariaHidden = "true"; // only bad news is read out
   post.row.append(note);
-  if (next === "failed") {
-    note.append(button(t.retry, () => again(post)), button(t.edit, () => edit(post)));
-  }
   if (stick) toEnd();
 }
 
@@ -484,6 +471,7 @@ function button(label, act) {
 }
 
 function again(post) {
+  if (phase !== "in" && phase !== "back") return message(t.notIn, 0);
   mark(post, "waiting");
   place(post.row);
   outbox.push(...outbox.splice(outbox.indexOf(post), 1)); // to the end, as its row
@@ -493,26 +481,43 @@ function again(post) {
 
 function edit(post) {
   outbox.splice(outbox.indexOf(post), 1);
+  const next = post.row.nextElementSibling;
   post.row.remove();
+  if (next) group(next);
   info.value = info.value ? `${post.words}\n${info.value}` : post.words;
-  info.focus();
+  focusInput();
 }
 
-// drop ends a post that can't be sent any more: its author has left.
-function drop(post) {
-  mark(post, "failed", post.state === "sent" || post.unsure ? t.unsure : t.failed());
-  for (const b of post.row.querySelectorAll("button")) b.remove();
+// unsend sorts the posts when there is no way to send: what was on its way may
+// have arrived, what waits goes on waiting unless we are out.
+function unsend() {
+  for (const post of [...outbox]) {
+    if (post.state === "sent") fail(post, t.unsure, true);
+    else if (post.state === "ok") outbox.splice(outbox.indexOf(post), 1);
+    else if (post.state === "waiting" && phase === "out") fail(post, t.failed(), false);
+    else if (post.state === "waiting") mark(post, "waiting");
+  }
 }
 
 socket.on("recevied", (name, words) => {
   if (typeof name !== "string" || typeof words !== "string") return;
-  if (!mine(name)) return said(name, words, false);
+  if (!mine(name)) {
+    said(name, words, false);
+    return;
+  }
   const same = outbox.filter((post) => post.words === words);
-  const post = same.find((p) => p.state === "sent" || p.state === "ok") ?? same.find((p) => p.unsure);
-  if (!post) return said(name, words, true);
+  const post =
+    same.find((p) => p.state === "sent" || p.state === "ok") ??
+    same.find((p) => p.unsure) ??
+    outbox.find((p) => p.state === "ok"); // whatever became of the words: answers come in order
+  if (!post) {
+    said(name, words, true);
+    return;
+  }
   outbox.splice(outbox.indexOf(post), 1);
   mark(post, "seen");
-  if (post.row.nextElementSibling) place(post.row); // the room's order counts
+  post.row.querySelector(".what").textContent = words;
+  if (post.row !== text.lastElementChild) place(post.row); // the room's order counts
   pump();
 });
 
@@ -541,20 +546,22 @@ socket.on("connect_error", () => {
 socket.on("disconnect", (reason) => {
   clearTimeout(ghost?.timer);
   if (ghost) ghost.timer = 0;
-  const told = reason === "io server disconnect"; // the server's wish: the user decides
-  setLink(told ? "gone" : "off");
-  if (phase !== "out" && told) {
-    leave(people.username);
-  } else if (phase === "in" || (ended && !told)) {
+  if (reason === "io server disconnect") { // its wish: only the user goes back
+    setLink("gone");
+    if (phase !== "out") goOut(people.username);
+  } else {
+    setLink("off");
     people.username ||= ended;
-    setPhase("back");
+    if (phase === "in" || ended) setPhase("back");
   }
-  for (const post of [...outbox]) {
-    if (post.state === "sent") fail(post, t.unsure, true);
-    else if (post.state === "waiting") mark(post, "waiting");
-    else if (post.state === "ok") outbox.splice(outbox.indexOf(post), 1);
-  }
+  ended = "";
+  unsend();
 });
+
+function reconnect() {
+  setLink("connecting");
+  socket.connect();
+}
 
 // ---- Controls
 
@@ -576,7 +583,7 @@ submitOn(find("loginForm"), account, login);
 submitOn(find("sendForm"), info, send);
 find("leave").addEventListener("click", loginOut);
 find("reconnect").addEventListener("click", () => {
-  setLink("connecting");
-  socket.connect();
+  reconnect();
+  focusInput();
 });
 account.focus();
