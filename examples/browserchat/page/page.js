@@ -64,6 +64,10 @@ const texts = {
   waiting: ["等待连接…", "Waiting for the connection…"],
   unsure: ["未确认，可能已送达。", "Not confirmed, it may have arrived."],
   failed: [(why) => (why ? `未发送：${why}。` : "未发送。"), (why) => (why ? `Not sent: ${why}.` : "Not sent.")],
+  error_text: ["含有不允许的内容", "it holds what is not allowed"],
+  error_text_too_long: [(max) => `超过 ${max} 字节`, (max) => `it is longer than ${max} bytes`],
+  error_rate: ["发送太快，请稍候", "too many at once, wait a moment"],
+  error_closed: ["聊天室已关闭", "the room is closed"],
   retry: ["重试", "Send again"],
   edit: ["编辑", "Edit"],
   newer: [(n) => `${n} 条新消息`, (n) => (n === 1 ? "1 new message" : `${n} new messages`)],
@@ -439,9 +443,16 @@ function pump() {
       mark(post, "ok");
       pump();
     } else if (attempt === post.tries && post.state !== "waiting") {
-      fail(post, t.failed(answer.error), false);
+      const unsure = answer.error === "unknown"; // the room itself can't say whether it took it
+      fail(post, unsure ? t.unsure : t.failed(reason(answer)), unsure);
     }
   });
+}
+
+// reason puts the answer's error word into the reader's language, if we have it.
+function reason({ error, max }) {
+  const known = t[`error_${error}`];
+  return typeof known === "function" ? known(max) : known ?? error;
 }
 
 function fail(post, why, unsure) {
