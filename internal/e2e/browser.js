@@ -18,6 +18,13 @@ export async function launch() {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
+      // The last of these flags counts, so what the driver switches off is here again, and the
+      // address bar's popups, each a process for every window.
+      "--disable-features=" + [
+        "AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades", "HttpsFirstBalancedModeAutoEnable",
+        "PaintHolding", "OptimizationHints", "NetworkTimeServiceQuerying", "AimEnabled", "PreconnectToSearch", "MediaRouter",
+        "LensOverlay", "WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup",
+      ].join(),
     ],
   });
 }
@@ -36,6 +43,10 @@ export async function open(browser, url, options = {}) {
     if (message.type() === "error" && !/net::ERR_|Failed to load resource|WebSocket connection to/.test(message.text())) {
       page.wrong.push(message.text());
     }
+  });
+  await page.addInitScript(() => {
+    // next(emitter, event) is a promise of the arguments of the next such event.
+    globalThis.next = (emitter, event) => new Promise((resolve) => emitter.once(event, (...args) => resolve(args)));
   });
   if (init) await page.addInitScript(init);
   await page.goto(url);

@@ -4,7 +4,8 @@ import http from "node:http";
 import { readFileSync } from "node:fs";
 import { Server } from "./need.js";
 
-export const scriptPath = new URL("../../socketio/client.js", import.meta.url);
+// CLIENT_SCRIPT names another script to test instead, such as one with a planted bug.
+export const scriptPath = process.env.CLIENT_SCRIPT || new URL("../../socketio/client.js", import.meta.url);
 
 const policy = "default-src 'none'; script-src 'self'; connect-src 'self'; img-src data:; require-trusted-types-for 'script'";
 const page = '<!doctype html><meta charset="utf-8"><title>t</title><link rel="icon" href="data:,"><script src="/socket.io.js"></script>';
@@ -17,9 +18,9 @@ export async function startOfficial(options = {}) {
     if (path === "/socket.io.js") {
       response.setHeader("Content-Type", "text/javascript; charset=utf-8");
       response.end(readFileSync(scriptPath));
-    } else if (path === "/" || path === "/other") {
+    } else if (path === "/" || path === "/other" || path === "/any-policy") {
       response.setHeader("Content-Type", "text/html; charset=utf-8");
-      response.setHeader("Content-Security-Policy", policy);
+      if (path !== "/any-policy") response.setHeader("Content-Security-Policy", policy);
       response.end(page);
     } else {
       response.writeHead(404).end();
@@ -37,12 +38,15 @@ export async function startOfficial(options = {}) {
   });
   return {
     io,
+    http: server,
     port: server.address().port,
     url: `http://127.0.0.1:${server.address().port}`,
 
     // close ends it politely; kill as a crash would, without a word to anybody.
     async close() {
-      await io.close();
+      const closed = io.close();
+      for (const socket of sockets) socket.destroySoon();
+      await closed;
     },
     async kill() {
       const ended = new Promise((resolve) => server.close(resolve));
