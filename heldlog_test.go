@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -22,8 +23,9 @@ type heldLog struct {
 	rule  func(e chat.Entry) fate // nil: pass
 	queue []*heldAppend           // the oldest first
 	tails []*heldTail
-	stuck bool // Snapshot waits for the end of its context
-	short int  // how many times Follow is to end with ErrTrimmed
+	stuck bool      // Snapshot waits for the end of its context
+	wrong time.Time // when it last gave an answer that leads to another try
+	short int       // how many times Follow is to end with ErrTrimmed
 }
 
 // A fate is what becomes of an append.
@@ -115,6 +117,13 @@ func (l *heldLog) release() {
 	}
 }
 
+// calm reports whether all tries have been made that wrong answers lead to.
+func (l *heldLog) calm() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.wrong) > 10*time.Second
+}
+
 // drop forgets the entries that nobody waits for.
 func (l *heldLog) drop() {
 	l.mu.Lock()
@@ -142,6 +151,9 @@ func (l *heldLog) Append(ctx context.Context, e chat.Entry) (chat.Record, error)
 	if f == hold || f == lateUnknown {
 		l.queue = append(l.queue, h)
 	}
+	if f > hold {
+		l.wrong = time.Now()
+	}
 	l.mu.Unlock()
 	switch f {
 	case hold:
@@ -162,6 +174,10 @@ func (l *heldLog) Append(ctx context.Context, e chat.Entry) (chat.Record, error)
 	case lateUnknown, lostUnknown:
 		return chat.Record{}, chat.ErrUnknown
 	case full:
+		e.Guard = chat.Guard{Key: "nobody", Seq: math.MaxUint64} // dedupe comes first
+		if rec, err := l.MemoryLog.Append(context.Background(), e); err == nil {
+			return rec, nil
+		}
 		return chat.Record{}, chat.ErrFull
 	}
 	if err := ctx.Err(); err != nil {

@@ -512,5 +512,18 @@ func TestPromise08RetryOfOneWhoHasLeft(t *testing.T) {
 			t.Errorf("what was never sent: %v", err)
 		}
 		diff(t, "events", "+Ann Ann:lands Ann:lands2 -Ann(kicked)", words(append(events, pending(sub)...)))
+
+		// While it is leaving, and the log hangs, nothing is known.
+		bob := login(t, r, "Bob")
+		l.set(only(isLeft, hold))
+		go r.Logout(ctx, bob)
+		synctest.Wait()
+		brief, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if _, err := r.Send(brief, bob, "x", &chat.SendOptions{ID: "x"}); !errors.Is(err, chat.ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a retry while the session is leaving: %v", err)
+		}
+		l.set(nil)
+		l.release()
 	})
 }

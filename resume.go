@@ -81,7 +81,7 @@ func (r *Room) resume(ctx context.Context, token string, takeOver bool, c *conn,
 			return nil, err
 		}
 		// It has left, or resumed elsewhere. Look again once this room has seen that.
-		if err := r.until(ctx, func() bool { return r.fold.tokens[hash] != m || m.last != last || r.failed != nil }); err != nil {
+		if err := r.seen(ctx, func() bool { return r.fold.tokens[hash] != m || m.last != last || r.refusal() != nil }); err != nil {
 			return nil, err
 		}
 	}

@@ -383,6 +383,14 @@ func (r *Room) until(ctx context.Context, cond func() bool) error {
 	}
 }
 
+// seen is until for what a call must see before it can go on; where ctx ends first its outcome is unknown.
+func (r *Room) seen(ctx context.Context, cond func() bool) error {
+	if err := r.until(ctx, cond); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	return nil
+}
+
 // Members returns the roster as of now, in the order of joining, in a slice of the caller's.
 func (r *Room) Members() []User {
 	r.mu.Lock()
@@ -431,7 +439,7 @@ func (r *Room) Kick(ctx context.Context, name, note string) error {
 			return r.refused(err)
 		}
 		// The member has resumed or left since; look again once this room has seen that.
-		if err := r.until(ctx, func() bool {
+		if err := r.seen(ctx, func() bool {
 			n := r.fold.members[key]
 			return n != m || n.last != e.Guard.Seq || r.refusal() != nil
 		}); err != nil {

@@ -303,7 +303,7 @@ func (r *Room) send(ctx context.Context, s *Session, text string, opts SendOptio
 			guard.Seq = math.MaxUint64
 		case s.leaving != nil:
 			r.mu.Unlock()
-			if err := r.until(ctx, func() bool { return s.err != nil }); err != nil {
+			if err := r.seen(ctx, func() bool { return s.err != nil }); err != nil {
 				return Receipt{}, err
 			}
 			continue
@@ -337,7 +337,7 @@ func (r *Room) send(ctx context.Context, s *Session, text string, opts SendOptio
 			return Receipt{}, ErrSession
 		}
 		// The session's last record is not the one that it knew of. Look again once this room has seen why.
-		if err := r.until(ctx, func() bool { return s.err != nil || s.leaving != nil || s.last != guard.Seq || r.failed != nil }); err != nil {
+		if err := r.seen(ctx, func() bool { return s.err != nil || s.leaving != nil || s.last != guard.Seq || r.failed != nil }); err != nil {
 			return Receipt{}, err
 		}
 	}
