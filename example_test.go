@@ -17,6 +17,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer room.Close()
 	sub, err := room.Subscribe(ctx, nil)
 	if err != nil {
 		log.Fatal(err)
@@ -31,7 +32,6 @@ func Example() {
 	if err := room.Logout(ctx, ann); err != nil {
 		log.Fatal(err)
 	}
-	go room.Close() // ends the subscription; what was published before may be cut off, see Shutdown
 	for e := range sub.Events() {
 		switch e := e.(type) {
 		case chat.Joined:
