@@ -53,12 +53,17 @@ func (p *logProbe) diff(what string, want, got any) {
 	}
 }
 
-// eight runs f in eight goroutines at once, every other one on b, and waits for them.
+// eight runs f in eight goroutines that begin together, every other one on b, and waits for them.
 func (p *logProbe) eight(a, b chat.Log, f func(n int, l chat.Log)) {
 	var wg sync.WaitGroup
+	start := make(chan struct{})
 	for n := range 8 {
-		wg.Go(func() { f(n, []chat.Log{a, b}[n%2]) })
+		wg.Go(func() {
+			<-start
+			f(n, []chat.Log{a, b}[n%2])
+		})
 	}
+	close(start)
 	wg.Wait()
 }
 

@@ -443,7 +443,8 @@ func readErrors(p *logProbe) {
 }
 
 func followErrors(p *logProbe) {
-	for _, row := range p.badPositions() {
+	rows := p.badPositions()
+	for _, row := range rows {
 		stop, err := row.log.Follow(row.after, func(recs []chat.Record, err error) {
 			p.errorf("Follow(%v) calls apply with %d records, %v", row.after, len(recs), err)
 		})
@@ -453,6 +454,8 @@ func followErrors(p *logProbe) {
 				stop()
 			}
 		}
+	}
+	for _, row := range rows {
 		p.append(row.log, chat.Entry{ID: row.why}) // for nobody
 	}
 }
@@ -477,6 +480,7 @@ func (p *logProbe) badPositions() []badPosition {
 		{a, chat.Position{Epoch: at.Epoch + 1, Seq: at.Seq}, chat.ErrEpoch, "another life"},
 		{a, chat.Position{Epoch: at.Epoch ^ 1, Seq: 0}, chat.ErrEpoch, "the start of another life"},
 		{a, chat.Position{Epoch: 0, Seq: at.Seq}, chat.ErrEpoch, "a sequence of no life"},
+		{a, chat.Position{Epoch: at.Epoch, Seq: at.Seq + 1}, chat.ErrAhead, "the next one, which is not there yet"},
 		{a, chat.Position{Epoch: at.Epoch, Seq: at.Seq + 100}, chat.ErrAhead, "beyond the end"},
 		{tiny, chat.Position{}, chat.ErrTrimmed, "the start is gone"},
 		{tiny, chat.Position{Epoch: s.At.Epoch}, chat.ErrTrimmed, "the start of this life is gone"},
