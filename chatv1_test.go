@@ -30,6 +30,7 @@ func TestDecodeRequest(t *testing.T) {
 		{"space, any order, escapes in keys", " {\n\"text\" : \"a\\u0062\" ,\t\"\\u006fp\":\"send\" }\r\n", SendRequest{Text: "ab"}},
 		{"a whole surrogate pair", `{"op":"send","text":"\ud83d\ude00"}`, SendRequest{Text: "\U0001F600"}},
 		{"U+FFFD itself", `{"op":"send","text":"\ufffd\\ud83d"}`, SendRequest{Text: "\uFFFD\\ud83d"}},
+		{"both, so that the escapes are looked at", `{"op":"send","text":"\ufffd\ud83d\ude00\n\u00e4"}`, SendRequest{Text: "\uFFFD\U0001F600\nä"}},
 		{"what a later client may send", `{"op":"logout","new":{"a":[1,null]},"new":2,"OP":7}`, LogoutRequest{}},
 		{"a field of another op has no effect", `{"op":"logout","text":"x"}`, LogoutRequest{}},
 

@@ -48,7 +48,8 @@ type WebSocketOptions struct {
 	HeartbeatTimeout time.Duration
 
 	// WriteTimeout is how long one write may take (of at most 64 KiB of events, or a reply) before the client is ended
-	// as too slow. Zero means 10 s. Negative means none: then the heartbeat finds a client that takes nothing.
+	// as too slow. Zero means 10 s. Negative means none: then a client that takes nothing is ended only when it says
+	// nothing either, or is over MaxUnread.
 	WriteTimeout time.Duration
 
 	// MaxMessage is the longest message of a client, in bytes. Zero means 64 KiB, or more if [RoomOptions].MaxText needs

@@ -43,9 +43,10 @@ func TestWebSocketConversation(t *testing.T) {
 
 		// Twice with one ID: one message, and one receipt.
 		ann.send(`{"op":"send","ref":"2","id":"m1","text":"<b>hi</b> \"\\\n"}`)
-		ann.send(`{"op":"send","ref":"3","id":"m1","text":"<b>hi</b> \"\\\n"}`)
 		said := `{"event":"said","pos":"e-3","prev":"e-2","time":"t","user":{"name":"Ann"},"id":"m1","text":"<b>hi</b> \"\\\n"}`
-		ann.want(`{"reply":"send","ref":"2","id":"m1","pos":"e-3"}`, said, `{"reply":"send","ref":"3","id":"m1","pos":"e-3"}`)
+		ann.want(`{"reply":"send","ref":"2","id":"m1","pos":"e-3"}`, said)
+		ann.send(`{"op":"send","ref":"3","id":"m1","text":"<b>hi</b> \"\\\n"}`)
+		ann.want(`{"reply":"send","ref":"3","id":"m1","pos":"e-3"}`)
 		bob.want(said)
 
 		// Out and in again on one connection, under another name. Between the two it hears nothing.
@@ -160,11 +161,11 @@ func TestWebSocketLinger(t *testing.T) {
 		synctest.Wait()
 		ann = s.dial()
 		ann.send(`{"op":"login","token":"` + in.Token + `","after":"` + wsPosition(t, s, 3) + `"}`)
-		ann.send(`{"op":"send","id":"1","text":"one"}`) // it may not have had the answer
 		ann.want(`{"reply":"login","user":{"name":"Ann"},"pos":"e-5","token":"k","start":{"at":"e-3","resumed":true}}`,
 			`{"event":"said","pos":"e-4","prev":"e-3","time":"t","user":{"name":"Bob"},"id":"1","text":"where are you"}`,
-			`{"event":"resumed","pos":"e-5","prev":"e-4","time":"t","user":{"name":"Ann"}}`,
-			`{"reply":"send","id":"1","pos":"e-3"}`)
+			`{"event":"resumed","pos":"e-5","prev":"e-4","time":"t","user":{"name":"Ann"}}`)
+		ann.send(`{"op":"send","id":"1","text":"one"}`) // it may not have had the answer
+		ann.want(`{"reply":"send","id":"1","pos":"e-3"}`)
 
 		// The same from elsewhere, while it is connected: the older connection is told not to come back.
 		other := s.dial()
@@ -201,6 +202,10 @@ func TestNoGhostsWebSocket(t *testing.T) {
 		}
 		if got := <-told; got != `4003 {"code":"lost"}` {
 			t.Errorf("told %s", got)
+		}
+		synctest.Wait()
+		if !s.log.says("no answer to a ping") {
+			t.Error("the logger was not told why")
 		}
 
 		// A word of any kind counts: here, the answer to nothing.
@@ -329,16 +334,15 @@ func TestSlowWebSocket(t *testing.T) {
 // One who reads, but less than the room says, is ended by its bound, and told.
 func TestSlowWebSocketIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := serveWS(t, nil, &chat.WebSocketOptions{Serve: chat.ServeOptions{MaxUnread: 10_000, Rate: -1}}, nil)
+		s := serveWS(t, nil, &chat.WebSocketOptions{Serve: chat.ServeOptions{MaxUnread: 10_000}}, nil)
 		p := s.raw()
 		p.send(0x81, `{"op":"login","name":"Slow"}`)
-		ann := s.dial()
-		ann.login("Ann")
-		text := strings.Repeat("x", 4000)
+		synctest.Wait()
+		ann := login(t, s.room, "Ann") // no connection, so not slow herself
 		for range 5 {
-			ann.send(`{"op":"send","text":"` + text + `"}`)
+			say(t, s.room, ann, strings.Repeat("x", 4000))
 		}
-		time.Sleep(time.Millisecond)
+		synctest.Wait()
 		if got := p.closed(); got != `4002 {"code":"slow"}` {
 			t.Errorf("told %s", got)
 		}
@@ -372,10 +376,10 @@ func TestOneOrderWebSocket(t *testing.T) {
 		for i := range clients {
 			c := s.dial()
 			c.send(fmt.Sprintf(`{"op":"login","ref":"in","name":"c%d"}`, i))
+			synctest.Wait() // so the first hears all
 			all = append(all, c)
 		}
 		bad := s.dial()
-		synctest.Wait()
 		for _, c := range all {
 			go func() {
 				for i := range sends {

@@ -119,6 +119,18 @@ func (e *wsEnds) has(target error) bool {
 	return false
 }
 
+// says reports whether a connection ended with an error of these words.
+func (e *wsEnds) says(words string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, err := range e.errs {
+		if strings.Contains(err.Error(), words) {
+			return true
+		}
+	}
+	return false
+}
+
 // A wsClient is a chat.v1 client that reads all the time.
 type wsClient struct {
 	t      testing.TB
