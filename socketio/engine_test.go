@@ -243,7 +243,7 @@ func TestEngine(t *testing.T) {
 				w.Errorf("a last post got %v", r)
 			}
 			p.want("6")
-			time.Sleep(time.Millisecond)
+			time.Sleep(2 * time.Millisecond)
 			p.gone()
 		}},
 		{"close/by the client on a websocket", func(w *world) {
@@ -423,14 +423,16 @@ func TestEngine(t *testing.T) {
 // A server's own timeouts are for requests that don't hang, and are back in
 // force for what comes after on the same connection.
 func TestServerTimeouts(t *testing.T) {
-	hs := &http.Server{ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second}
-	inWith(t, nil, hs, nil, func(w *world) {
-		p := w.poll().connect()
-		for range 3 {
-			p.want("2") // hangs for 25 s
-			p.send("3")
-		}
-	})
+	for _, o := range []*socketio.Options{nil, {WriteTimeout: -1}} {
+		hs := &http.Server{ReadTimeout: 2 * time.Second, WriteTimeout: 3 * time.Second}
+		inWith(t, o, hs, nil, func(w *world) {
+			p := w.poll().connect()
+			for range 3 {
+				p.want("2") // hangs for 25 s
+				p.send("3")
+			}
+		})
+	}
 }
 
 func TestCORS(t *testing.T) {

@@ -1,9 +1,11 @@
 package socketio_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"runtime"
 	"strings"
@@ -176,6 +178,56 @@ func TestReceiveHoldsUp(t *testing.T) {
 	}
 }
 
+// Whatever instant a poll is cut off in, what was emitted then comes with the
+// next, or the session is known to be lost: never neither.
+func TestPollCutOffWhileAnswered(t *testing.T) {
+	again := 0
+	for round := 0; round < 50 || again == 0 && round < 2000; round++ { // which way it goes is up to the scheduler
+		in(t, nil, func(w *world) {
+			p := w.poll().connect()
+			s := <-w.sockets
+			conn, err := w.net.dial()
+			if err != nil {
+				w.Fatal(err)
+			}
+			if _, err := fmt.Fprintf(conn, "GET /socket.io/%s HTTP/1.1\r\nHost: chat.test\r\n\r\n", p.q); err != nil {
+				w.Fatal(err)
+			}
+			done := make(chan string, 1)
+			go func() {
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					done <- ""
+					return
+				}
+				b, err := io.ReadAll(resp.Body)
+				if err != nil {
+					b = nil
+				}
+				done <- string(b)
+			}()
+			synctest.Wait()
+			conn.Close()
+			if err := s.Emit("n"); err != nil {
+				w.Errorf("Emit: %v", err)
+			}
+			got := <-done
+			synctest.Wait()
+			switch {
+			case got == `42["n"]`:
+			case len(w.ends) > 0:
+				w.wantEnd(socketio.ErrTransport, 0)
+			default:
+				p.want(`42["n"]`)
+				again++
+			}
+		})
+	}
+	if again == 0 {
+		t.Error("no poll was cut off in time")
+	}
+}
+
 // The units of one encoding are converted for the other.
 func TestWriteEncodedConverts(t *testing.T) {
 	in(t, nil, func(w *world) {
@@ -194,6 +246,9 @@ func TestWriteEncodedConverts(t *testing.T) {
 		c := w.ws().connect()
 		p := w.poll().connect()
 		onWS, onPolling := <-w.sockets, <-w.sockets
+		if onWS.Encoding() == socketio.Polling {
+			onWS, onPolling = onPolling, onWS
+		}
 		for enc, b := range units {
 			kept := string(b)
 			if err := onWS.WriteEncoded(enc, b); err != nil {

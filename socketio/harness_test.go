@@ -220,7 +220,7 @@ func (p pollClient) hang() <-chan response {
 func (p pollClient) want(body string) {
 	p.w.Helper()
 	if r := p.get(); r != (response{200, body}) {
-		p.w.Errorf("poll got %d %q, want %q", r.Status, r.Body, body)
+		p.w.Errorf("poll got %d %.80q, want %.80q", r.Status, r.Body, body)
 	}
 }
 
@@ -364,7 +364,7 @@ func (c *wsClient) want(fs ...frame) {
 	c.w.Helper()
 	for _, want := range fs {
 		if f := c.next(); f != want {
-			c.w.Errorf("got frame %d %q, want %d %q", f.Op, f.Payload, want.Op, want.Payload)
+			c.w.Errorf("got frame %d %.80q, want %d %.80q", f.Op, f.Payload, want.Op, want.Payload)
 		}
 	}
 }

@@ -66,10 +66,8 @@ func (s *session) get(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Unlock()
 
-	// The server's own timeouts are for requests that don't hang.
-	rc := http.NewResponseController(w)
-	rc.SetReadDeadline(time.Time{})
-	rc.SetWriteDeadline(time.Time{})
+	// The server's own timeout is for responses that are not waited for.
+	http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	select {
 	case payload := <-p.answer:
 		s.answer(w, payload)

@@ -151,12 +151,14 @@ func TestUpgrade(t *testing.T) {
 				} else {
 					c.closed(1000)
 				}
+				synctest.Wait()
 			}
 			c := p.upgrade()
 			c.send(text("2probe"))
 			c.want(text("3probe"))
 			c.send(text(`42["message",0]`)) // not the 5
 			c.closed(1000)
+			synctest.Wait()
 			c = p.upgrade()
 			c.conn.Close()
 			p.send(`42["message",1]`)
@@ -165,6 +167,7 @@ func TestUpgrade(t *testing.T) {
 		{"a second websocket is accepted and closed, the session goes on", func(w *world) {
 			p := w.poll().connect()
 			c := p.upgrade()
+			synctest.Wait()
 			p.upgrade().closed(1000) // while one is trying
 			c.send(text("2probe"))
 			c.want(text("3probe"))

@@ -216,6 +216,7 @@ func TestPongDoesNotWait(t *testing.T) {
 			t.Error("a message behind a ping was not read while a write was under way")
 		}
 		c.peer.send(fanout.OpPing, "2")
+		synctest.Wait()
 		var got []frame
 		for range 2 {
 			f, err := c.peer.next()
