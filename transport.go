@@ -167,8 +167,9 @@ func (b *Batch) Encoded(f *Format) []byte {
 	return b.room.encoding(f).units(b.base, b.first, b.events)
 }
 
-// Roster returns the list of users as of the run's last event in format f, encoded at most once per position. It is nil
-// if no event of the run changed the list, or f has no Roster. The bytes are shared: they may be kept, never changed.
+// Roster returns the list of users as of the run's last event in format f, encoded once for all who get it at about the
+// same time: those of the last eight positions that were asked for are remembered. It is nil if no event of the run
+// changed the list, or f has no Roster. The bytes are shared: they may be kept, never changed.
 func (b *Batch) Roster(f *Format) []byte {
 	if f.Roster == nil || !changesRoster(b.events) {
 		return nil

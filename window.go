@@ -95,11 +95,20 @@ type encoding struct {
 	format *Format
 
 	mu     sync.Mutex
-	next   uint64   // the index of the next event to encode; what was before the first is not kept
-	chunks []*chunk // the oldest first, without a gap
-	at     Position // of roster
-	roster []byte
+	next   uint64          // the index of the next event to encode; what was before the first is not kept
+	chunks []*chunk        // the oldest first, without a gap
+	lists  [keptLists]list // the last that were made, in a ring
+	oldest int             // where in lists the next one goes
 }
+
+// A list is an encoded roster.
+type list struct {
+	at   Position
+	data []byte
+}
+
+// keptLists is how many encoded rosters are remembered: some readers are behind, each at its own place.
+const keptLists = 8
 
 // A chunk holds the units of events first, first+1, …; ends[i] is where the i-th ends. Bytes in use are never changed.
 type chunk struct {
@@ -200,8 +209,13 @@ func (e *encoding) chunk(i uint64) *chunk {
 func (e *encoding) list(at Position, roster func() []User) []byte {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.at != at {
-		e.roster, e.at = e.format.Roster(nil, at, roster()), at
+	for i := range e.lists {
+		if e.lists[i].at == at {
+			return e.lists[i].data
+		}
 	}
-	return e.roster
+	l := list{at, e.format.Roster(nil, at, roster())}
+	e.lists[e.oldest] = l
+	e.oldest = (e.oldest + 1) % keptLists
+	return l.data
 }
