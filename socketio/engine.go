@@ -280,12 +280,12 @@ func (s *session) end(cause error) {
 	}
 	keep := time.Duration(-1) // how long the id stays
 	if s.transport == Polling {
-		last := append(s.out, eioClose)
-		s.out = nil
+		last := []byte{eioClose}
 		switch {
 		case errors.Is(cause, ErrEngineClosed):
-			last, keep = []byte{eioNoop}, lastSecond
+			last, keep = noopBody, lastSecond
 			s.final = [2][]byte{last, okBody}
+			s.out = nil
 		case errors.Is(cause, ErrDisconnected), errors.Is(cause, ErrServerClosed):
 			if s.poll == nil {
 				s.final, keep = [2][]byte{last, okBody}, lastWords

@@ -32,12 +32,19 @@ func (s *session) get(w http.ResponseWriter, r *http.Request) {
 	case s.ended != nil:
 		last := s.final[0]
 		own := errors.Is(s.ended, ErrEngineClosed)
+		due := len(s.out) > 0
+		if last != nil && due {
+			// The close goes by itself: the official client acts on it before
+			// the packets ahead of it in a payload, and so would take a
+			// DISCONNECT for a broken connection and come back.
+			last = s.take()
+		}
 		s.mu.Unlock()
 		if last == nil {
 			refuse(w, codeUnknownSID)
 			return
 		}
-		if !own {
+		if !own && !due {
 			s.srv.remove(s)
 		}
 		s.answer(w, last)
