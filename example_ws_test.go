@@ -1,5 +1,7 @@
 package chat_test
 
+//lint:file-ignore SA1019 nhooyr.io/websocket is the given choice; its line continues as github.com/coder/websocket with the same API
+
 import (
 	"context"
 	"encoding/json"

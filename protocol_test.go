@@ -11,8 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"nhooyr.io/websocket"
-
 	"example.com/chat"
 )
 
@@ -102,14 +100,11 @@ func (st *story) tell(line string) {
 	case "connects":
 		st.clients[who] = st.s.dial()
 	case "is cut off":
-		c.ws.CloseNow()
-		synctest.Wait()
+		c.drop()
 	case ">":
 		var code int
 		if _, err := fmt.Sscanf(rest, "close %d", &code); err == nil {
-			if err := c.ws.Close(websocket.StatusCode(code), ""); err != nil {
-				st.t.Errorf("%s: %v", st.at, err)
-			}
+			c.bye(code)
 			return
 		}
 		rest = strings.ReplaceAll(rest, `"`+pageEpoch+"-", `"`+st.epoch+"-")
@@ -134,11 +129,7 @@ func (st *story) next(c *wsClient, want string) string {
 		return "nothing"
 	}
 	if !ok {
-		var ce websocket.CloseError
-		if !errors.As(c.err, &ce) {
-			return c.err.Error()
-		}
-		return fmt.Sprintf("close %d %s", ce.Code, ce.Reason)
+		return c.ended()
 	}
 	f = strings.ReplaceAll(f, `"`+st.epoch+"-", `"`+pageEpoch+"-")
 	if real, pages := wsTokens.FindString(f), wsTokens.FindString(want); real != "" && pages != "" {

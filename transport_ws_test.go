@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"nhooyr.io/websocket"
 
 	"example.com/chat"
 )
@@ -132,9 +131,7 @@ func TestWebSocketResume(t *testing.T) {
 			if got := wsSettled(c.next()); got != tt.want {
 				t.Errorf("%s\n got %s\nwant %s", tt.why, got, tt.want)
 			}
-			if err := c.ws.Close(websocket.StatusNormalClosure, ""); err != nil {
-				t.Errorf("%s: closing: %v", tt.why, err)
-			}
+			c.bye(1000)
 			synctest.Wait()
 		}
 	})
@@ -155,7 +152,7 @@ func TestWebSocketLinger(t *testing.T) {
 		ann.want(`{"event":"joined","pos":"e-2","prev":"e-1","time":"t","user":{"name":"Ann"}}`,
 			`{"reply":"send","id":"1","pos":"e-3"}`,
 			`{"event":"said","pos":"e-3","prev":"e-2","time":"t","user":{"name":"Ann"},"id":"1","text":"one"}`)
-		ann.ws.CloseNow()
+		ann.drop()
 		time.Sleep(30 * time.Second)
 		bob.send(`{"op":"send","id":"1","text":"where are you"}`)
 		synctest.Wait()

@@ -1,5 +1,7 @@
 package chat_test
 
+//lint:file-ignore SA1019 nhooyr.io/websocket is the given choice; its line continues as github.com/coder/websocket with the same API
+
 import (
 	"bufio"
 	"context"
@@ -272,17 +274,38 @@ func (c *wsClient) wantClose(code int, reason string) {
 			if ok {
 				continue
 			}
-			var ce websocket.CloseError
-			if !errors.As(c.err, &ce) {
-				c.t.Errorf("ended with %v, want %d %s", c.err, code, reason)
-			} else if int(ce.Code) != code || ce.Reason != reason {
-				c.t.Errorf("closed with %d %s\nwant %d %s", ce.Code, ce.Reason, code, reason)
+			want := strings.TrimSpace(fmt.Sprint("close ", code, " ", reason))
+			if got := c.ended(); got != want {
+				c.t.Errorf("the end\n got %s\nwant %s", got, want)
 			}
 			return
 		case <-end:
 			c.t.Fatal("the connection has not ended")
 		}
 	}
+}
+
+// ended returns what the connection has ended with: the server's close frame, or an error.
+func (c *wsClient) ended() string {
+	var ce websocket.CloseError
+	if errors.As(c.err, &ce) {
+		return strings.TrimSpace(fmt.Sprint("close ", int(ce.Code), " ", ce.Reason))
+	}
+	return c.err.Error()
+}
+
+// bye sends a close frame, and waits for the answer.
+func (c *wsClient) bye(code int) {
+	c.t.Helper()
+	if err := c.ws.Close(websocket.StatusCode(code), ""); err != nil {
+		c.t.Errorf("closing: %v", err)
+	}
+}
+
+// drop cuts the connection, without a word.
+func (c *wsClient) drop() {
+	c.ws.CloseNow()
+	synctest.Wait()
 }
 
 // A rawPeer is a client that does only what it is told: it answers no ping and no close frame.

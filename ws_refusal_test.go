@@ -102,8 +102,7 @@ func TestWebSocketSources(t *testing.T) {
 				t.Errorf("a third of one source: %v", err)
 			}
 		}
-		a.ws.CloseNow()
-		synctest.Wait()
+		a.drop()
 		s.dial("X-Client: a")
 		if _, _, err := s.tryDial("X-Client: a"); err == nil {
 			t.Error("a third again")
@@ -249,7 +248,7 @@ func TestWebSocketMaxMessage(t *testing.T) {
 		{"as long as a text may be, all of it escaped", 0, 0, 4096, `{"reply":"send"`},
 		{"and where the room takes longer ones", 50_000, 0, 50_000, `{"reply":"send"`},
 		{"or any", -1, 0, 100_000, `{"reply":"send"`},
-		{"a limit of the program's own", 0, 1000, 200, "StatusMessageTooBig"},
+		{"a limit of the program's own", 0, 1000, 200, "close 1009 "},
 		{"none", 0, -1, 20_000, `{"reply":"error","code":"text_too_long"`},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -261,7 +260,7 @@ func TestWebSocketMaxMessage(t *testing.T) {
 			if f, ok := <-c.frames; ok {
 				got = f
 			} else {
-				got = c.err.Error()
+				got = c.ended()
 			}
 			if !strings.Contains(got, tt.want) {
 				t.Errorf("%s: %.200s, want %s", tt.why, got, tt.want)
