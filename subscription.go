@@ -15,7 +15,7 @@ type Subscription struct {
 	quit   chan struct{} // closed when the cursor has ended
 	done   chan struct{} // closed when the goroutine has
 	sent   Position      // of the last event put into the channel; the goroutine's own
-	err    error         // set before done is closed
+	err    error         // guarded by the room's mutex; set before events is closed
 }
 
 // SubscribeOptions says where hearing begins. The zero value means: with the next event.
@@ -140,10 +140,10 @@ func (s *Subscription) pump() {
 	r.mu.Lock()
 	r.detach(&s.cursor)
 	r.change()
-	r.mu.Unlock()
 	if err != errUnsubscribed {
 		s.err = err
 	}
+	r.mu.Unlock()
 	close(s.events)
 	close(s.done)
 }
@@ -184,12 +184,9 @@ func (s *Subscription) Events() <-chan Event { return s.events }
 // Err returns why the channel was closed, and nil before that and after Close: a [SlowError], [ErrClosed], or what the
 // room's log ended with.
 func (s *Subscription) Err() error {
-	select {
-	case <-s.done:
-		return s.err
-	default:
-		return nil
-	}
+	s.room.mu.Lock()
+	defer s.room.mu.Unlock()
+	return s.err
 }
 
 // Close ends the subscription and waits until its channel is closed. Twice is harmless.

@@ -145,3 +145,24 @@ func TestLoginThatLandsAfterClose(t *testing.T) {
 		}
 	})
 }
+
+// TestErrIsThereWhenTheChannelCloses shows that a reader which sees the end of its channel finds the reason, however soon
+// it asks.
+func TestErrIsThereWhenTheChannelCloses(t *testing.T) {
+	for range 1000 {
+		bubble(t, func(t *testing.T) {
+			r := newRoom(t, nil)
+			sub := subscribe(t, r, nil)
+			go r.Close()
+			for open := true; open; { // without rest, so as to be there at once
+				select {
+				case _, open = <-sub.Events():
+				default:
+				}
+			}
+			if err := sub.Err(); !errors.Is(err, chat.ErrClosed) {
+				t.Fatalf("the channel is closed, and the reason is %v", err)
+			}
+		})
+	}
+}
