@@ -140,7 +140,6 @@ type visitor struct {
 	asked     int
 	sent      map[string]string // ref: text
 	repeats   map[string]bool   // refs of messages that were sent before
-	lastLogin bool
 }
 
 var modelNames = []string{"Ann", "Bob", "Cid", "Dot", "Eve"}
