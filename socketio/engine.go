@@ -31,7 +31,7 @@ type session struct {
 	release func()        // from Options.Admit, or nil; called once, at the end
 
 	mu        sync.Mutex
-	wake      sync.Cond    // on mu: writing or posting fell, out was taken, or the session ended
+	wake      sync.Cond    // on mu: writing, posting or probed fell, out was taken, or the session ended
 	transport Encoding     // the one in use
 	ended     error        // why, or nil
 	ws        *fanout.Conn // if transport is WebSocket

@@ -285,6 +285,9 @@ func (k *Socket) Disconnect(closeConn bool) {
 			s.write(nil, Polling, appendUnit(nil, Polling, b))
 		}
 		s.mu.Lock()
+		for k.closing && s.probed && len(s.out) > 0 && s.ended == nil {
+			s.wake.Wait() // the client may have stopped polling: the WebSocket will bring it
+		}
 		k.leaving = false
 		closing := k.closing
 		s.mu.Unlock()

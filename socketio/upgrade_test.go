@@ -182,6 +182,26 @@ func TestUpgrade(t *testing.T) {
 			c.send(text(`42["message",1]`))
 			c.want(text(`42["message-back",1]`))
 		}},
+		{"a goodbye in the middle comes over whichever it ends on", func(w *world) {
+			for _, finish := range []bool{true, false} {
+				p := w.poll().connect()
+				c := p.upgrade()
+				c.send(text("2probe"))
+				c.want(text("3probe"))
+				(<-w.sockets).Disconnect(true)
+				time.Sleep(300 * time.Millisecond) // the client doesn't poll any more
+				if finish {
+					c.send(text("5"))
+					c.want(text("41"))
+					c.closed(1000)
+				} else {
+					c.closed(1000) // 1 s after Disconnect
+					p.want("41")
+					p.want("1")
+				}
+				w.wantEnd(socketio.ErrDisconnected, 0)
+			}
+		}},
 		{"a session that ends takes its probe along", func(w *world) {
 			p := w.poll().connect()
 			c := p.upgrade()

@@ -94,6 +94,7 @@ func (s *session) dropProbe(ws *fanout.Conn) {
 		s.probe, s.probed = nil, false
 		s.disarm(&s.dawdle)
 		s.disarm(&s.rest)
+		s.wake.Broadcast()
 	}
 }
 
@@ -103,15 +104,15 @@ func (s *session) probing(ws *fanout.Conn) bool {
 	if !expect(ws, eioPing, probe) {
 		return false
 	}
-	if ws.Write(appendUnit(nil, WebSocket, append([]byte{eioPong}, probe...))) != nil {
-		return false
-	}
 	s.mu.Lock()
 	if s.ended == nil && s.probe == ws {
-		s.probed = true
+		s.probed = true // from the answer on the client may stop polling
 		s.arm(&s.rest, probeRest, s.releasePoll)
 	}
 	s.mu.Unlock()
+	if ws.Write(appendUnit(nil, WebSocket, append([]byte{eioPong}, probe...))) != nil {
+		return false
+	}
 	return expect(ws, eioUpgrade, "")
 }
 
