@@ -69,6 +69,9 @@ func (f *fold) apply(rec Record, b body) error {
 		if m == nil {
 			return RecordError{rec.Pos, "said by nobody who is in"}
 		}
+		if b.user != m.user || b.join != m.join {
+			return RecordError{rec.Pos, "not as its session joined"}
+		}
 		m.remember(f.hash(messageID(rec, b)), rec.Pos.Seq)
 		return nil
 	}
@@ -78,6 +81,8 @@ func (f *fold) apply(rec Record, b body) error {
 		return RecordError{rec.Pos, "joined under a name that is held"}
 	case b.kind != kindJoined && (m == nil || m.session != b.session):
 		return RecordError{rec.Pos, "not by the holder of the name"}
+	case b.kind != kindJoined && (b.user != m.user || b.join != m.join):
+		return RecordError{rec.Pos, "not as its session joined"}
 	}
 	switch b.kind {
 	case kindJoined:

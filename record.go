@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // What stands in a log's records. One record is one event.
@@ -112,6 +113,8 @@ func decode(rec Record) (body, error) {
 		d.fail("ID is not of the session")
 	case b.kind == kindSaid && !strings.HasPrefix(rec.ID[len(b.session):], "/"):
 		d.fail("ID has no message part")
+	case !utf8.ValidString(b.user.Name) || !utf8.ValidString(b.user.ID) || !utf8.ValidString(b.text):
+		d.fail("not valid UTF-8")
 	}
 	if d.bad != "" {
 		return body{}, RecordError{rec.Pos, d.bad}
