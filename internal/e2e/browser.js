@@ -53,6 +53,31 @@ export async function open(browser, url, options = {}) {
   return page;
 }
 
+// A Pool keeps pages for the next test, for a new one takes a second. Each is a browser of its own.
+export class Pool {
+  #browser;
+  #idle = [];
+
+  constructor(browser) {
+    this.#browser = browser;
+  }
+
+  async open(url) {
+    const page = this.#idle.pop() ?? (await open(this.#browser, "about:blank"));
+    await page.goto(url);
+    return page;
+  }
+
+  // keep takes a page back, and returns what went wrong in it.
+  async keep(page) {
+    if (!page.isClosed()) {
+      await page.goto("about:blank");
+      this.#idle.push(page);
+    }
+    return page.wrong.splice(0);
+  }
+}
+
 // closeTab closes a page as a user does, so that it hears "pagehide", and waits until it is gone.
 export async function closeTab(page) {
   const gone = new Promise((resolve) => page.once("close", resolve));

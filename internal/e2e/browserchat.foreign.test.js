@@ -4,7 +4,7 @@ import { before, after } from "node:test";
 import assert from "node:assert/strict";
 import net from "node:net";
 import { fileURLToPath } from "node:url";
-import { closeTab, launch, open } from "./browser.js";
+import { closeTab, launch, Pool } from "./browser.js";
 import { enter as enterOurs, members as oursMembers, said, send, until } from "./chatpage.js";
 import { test } from "./fixture.js";
 import { build, start } from "./program.js";
@@ -12,7 +12,7 @@ import { build, start } from "./program.js";
 const file = fileURLToPath(new URL("testdata/page.html", import.meta.url));
 const official = fileURLToPath(new URL("node_modules/socket.io-client/dist/socket.io.js", import.meta.url));
 
-let browser, program;
+let browser, pool, program;
 before(async () => {
   await new Promise((resolve, reject) => {
     const probe = net.createServer();
@@ -21,6 +21,7 @@ before(async () => {
   });
   program = build("examples/browserchat");
   browser = await launch();
+  pool = new Pool(browser);
 });
 after(async () => {
   await browser?.close();
@@ -49,11 +50,8 @@ for (const { why, host, args } of [
     const server = await start(program, ["-addr", "127.0.0.1:3000", "-page", file, "-heartbeat", "10m", ...args]);
     t.after(() => server.stop());
     const join = async () => {
-      const page = await open(browser, `http://${host}:3000/`);
-      t.after(async () => {
-        await page.context().close();
-        assert.deepEqual(page.wrong, []);
-      });
+      const page = await pool.open(`http://${host}:3000/`);
+      t.after(async () => assert.deepEqual(await pool.keep(page), []));
       return page;
     };
     const ann = await join();
@@ -99,8 +97,7 @@ for (const { why, host, args } of [
 test("our own page with the official script in the place of ours", async (t) => {
   const server = await start(program, ["-addr", "127.0.0.1:0", "-client", official]);
   t.after(() => server.stop());
-  const pages = [await open(browser, server.url), await open(browser, server.url)];
-  t.after(() => Promise.all(pages.map((page) => page.context().close())));
+  const pages = [await pool.open(server.url), await pool.open(server.url)];
   const [ann, bob] = pages;
   await enterOurs(ann, "Ann");
   await enterOurs(bob, "Bob");
@@ -109,5 +106,5 @@ test("our own page with the official script in the place of ours", async (t) => 
   await until(() => said(bob), [["Ann", "hello"]]);
   await send(bob, "hi");
   await until(() => said(ann), [["Ann", "hello"], ["Bob", "hi"]]);
-  assert.deepEqual(pages.map((page) => page.wrong), [[], []]);
+  assert.deepEqual(await Promise.all(pages.map((page) => pool.keep(page))), [[], []]);
 });

@@ -2,16 +2,17 @@
 import { before, after } from "node:test";
 import assert from "node:assert/strict";
 import { stat } from "node:fs/promises";
-import { closeTab, launch, open } from "./browser.js";
+import { closeTab, launch, open, Pool } from "./browser.js";
 import { enter, link, login, members, rows, said, send, until } from "./chatpage.js";
 import { test } from "./fixture.js";
 import { build, start } from "./program.js";
 import { startProxy } from "./proxy.js";
 
-let browser, program;
+let browser, pool, program;
 before(async () => {
   program = build("examples/browserchat");
   browser = await launch();
+  pool = new Pool(browser);
 });
 after(async () => {
   await browser.close();
@@ -23,15 +24,15 @@ async function chat(t, ...args) {
   const server = await start(program, ["-addr", "127.0.0.1:0", ...args]);
   const pages = [];
   t.after(async () => {
-    for (const page of pages) {
-      await page.context().close();
-      assert.deepEqual(page.wrong, []);
+    for (const [page, pooled] of pages) {
+      if (!pooled) await page.context().close();
+      assert.deepEqual(pooled ? await pool.keep(page) : page.wrong, []);
     }
     await server.stop();
   });
   const join = async (options, url = server.url) => {
-    const page = await open(browser, url, options);
-    pages.push(page);
+    const page = options ? await open(browser, url, options) : await pool.open(url);
+    pages.push([page, !options]);
     await until(() => link(page), "on");
     return page;
   };
@@ -116,12 +117,12 @@ test("logout, a closed tab and a reload leave at once", async (t) => {
 
 for (const how of ["cut", "stall"]) {
   test(`the network is pulled (${how}) and back: the user comes back by itself`, async (t) => {
-    const { server, join } = await chat(t, "-heartbeat", "1s");
+    const { server, join } = await chat(t, "-heartbeat", "2s");
     const proxy = await startProxy(server.port);
     t.after(() => proxy.close());
     const ann = await join();
     await enter(ann, "Ann");
-    const bob = await join({}, `http://127.0.0.1:${proxy.port}/`);
+    const bob = await join(undefined, `http://127.0.0.1:${proxy.port}/`);
     await enter(bob, "Bob");
     await until(() => members(ann), ["Ann", "Bob"]);
     proxy[how]();
@@ -141,7 +142,7 @@ test("the server ends: everybody is told, exit 0; another one at its address: al
   const { server, join } = await chat(t);
   const proxy = await startProxy(server.port);
   t.after(() => proxy.close());
-  const ann = await join({}, `http://127.0.0.1:${proxy.port}/`);
+  const ann = await join(undefined, `http://127.0.0.1:${proxy.port}/`);
   await enter(ann, "Ann");
   assert.equal(await server.stop(), 0);
   await until(async () => ["off", "gone"].includes(await link(ann)), true);
@@ -161,7 +162,7 @@ test("the server is killed and comes up again: the user is back by itself, and w
   const { server, join } = await chat(t);
   const proxy = await startProxy(server.port);
   t.after(() => proxy.close());
-  const ann = await join({}, `http://127.0.0.1:${proxy.port}/`);
+  const ann = await join(undefined, `http://127.0.0.1:${proxy.port}/`);
   await enter(ann, "Ann");
   await server.kill();
   await until(() => link(ann), "off");

@@ -72,12 +72,23 @@ for (const transports of kinds) {
   });
 
   test(`a network that swallows everything is noticed by the missing ping: ${transports}`, async (t) => {
-    const { page, proxy } = await setUp(t, { pingInterval: 400, pingTimeout: 400 });
+    const { page, proxy } = await setUp(t, { pingInterval: 300, pingTimeout: 600_000 });
+    // The one timer of the length pingInterval + pingTimeout runs when the test says so.
+    await page.evaluate(() => {
+      const { setTimeout: set, clearTimeout: clear } = globalThis;
+      globalThis.watches = [];
+      globalThis.setTimeout = (fn, ms, ...rest) => (ms === 600_300 ? watches.push(fn) * -1 : set(fn, ms, ...rest));
+      globalThis.clearTimeout = (id) => (id < 0 ? delete watches[-id - 1] : clear(id));
+    });
     await connect(page, { transports });
-    await page.evaluate(() => next(socket.io, "ping"));
+    await page.evaluate(async () => { for (let i = 0; i < 3; i++) await next(socket.io, "ping"); });
     proxy.stall();
-    const reason = await page.evaluate(async () => (await gone)[0]);
-    assert.equal(reason, "ping timeout");
+    const got = await page.evaluate(async () => {
+      const set = Object.values(watches);
+      set[0]();
+      return [set.length, watches.length >= 4, (await gone)[0]];
+    });
+    assert.deepEqual(got, [1, true, "ping timeout"]);
     proxy.restore();
     assert.equal(await page.evaluate(async () => socket.connected || (await next(socket, "connect"), socket.connected)), true);
   });
@@ -130,9 +141,10 @@ for (const transports of kinds) {
       const packets = [];
       socket.conn.on("packet", ({ type, data }) => type === "message" && packets.push(data));
       const ended = once(socket, "disconnect");
+      const heard = once(socket, "last words");
       await tab.evaluate(() => { socket.emit("last words"); });
       // On polling a goodbye can't overtake a POST that is still on its way, nor wait for it.
-      if (transports.join() === "polling") await once(socket, "last words");
+      if (transports.join() === "polling") await heard;
       if (how === "closed") await closeTab(tab);
       else if (how === "reloaded") await tab.reload();
       else await tab.goto(url + "other");

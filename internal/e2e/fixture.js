@@ -7,7 +7,7 @@ import { startOfficial } from "./official.js";
 import { startProxy } from "./proxy.js";
 
 // test is node:test's, but ends one that hangs and goes on with the next.
-export const test = (name, fn) => nodeTest(name, { timeout: 30_000 }, fn);
+export const test = (name, fn) => nodeTest(name, { timeout: 60_000 }, fn);
 
 // fixture returns setUp(t, options), which gives the official server with these options, the
 // proxy before it, its url, and the page, opened there. In the end it checks that nothing
