@@ -44,7 +44,7 @@ type session struct {
 	poll    *poll     // the hanging GET
 	posting bool      // a POST is under way
 	abort   func()    // ends the reading of its body, while that lasts; doesn't block
-	final   [2][]byte // after the end: the answers to a GET and a POST
+	final   [2][]byte // after the end: the answers to the last GET and to POSTs
 
 	// Upgrade, see websocket.go.
 	probe  *fanout.Conn // a WebSocket that has not taken over yet

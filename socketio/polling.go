@@ -38,6 +38,8 @@ func (s *session) get(w http.ResponseWriter, r *http.Request) {
 			// the packets ahead of it in a payload, and so would take a
 			// DISCONNECT for a broken connection and come back.
 			last = s.take()
+		} else {
+			s.final[0] = nil // once, or one who polls on would turn in circles
 		}
 		s.mu.Unlock()
 		if last == nil {
