@@ -38,6 +38,7 @@ type page struct {
 
 	mu   sync.Mutex // guards the fields below
 	mute bool       // answers no ping
+	held bool       // makes no further poll
 	got  []string   // received and not looked at yet
 	acks int        // asked for so far
 }
@@ -61,37 +62,43 @@ func newPageAt(t *testing.T, name, transport, url string, dial dialFunc) *page {
 		<-p.done
 		tr.CloseIdleConnections()
 	})
-	query := "socket.io/?EIO=4&transport=" + transport
+	p.open(transport)
 	read := p.poll
-	if transport == "websocket" {
-		ws, _, err := websocket.Dial(p.ctx, url+query, &websocket.DialOptions{HTTPClient: p.http})
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		p.ws, read = ws, p.listen
-	} else {
-		body, err := p.request(http.MethodGet, query, "")
-		if err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		var open struct{ SID string }
-		if err := json.Unmarshal([]byte(strings.TrimPrefix(body, "0")), &open); err != nil {
-			t.Fatalf("%s: handshake %q: %v", name, body, err)
-		}
-		p.sid = open.SID
+	if p.ws != nil {
+		read = p.listen
 	}
 	connected := make(chan struct{})
 	go func() {
 		defer close(p.done)
 		read(sync.OnceFunc(func() { close(connected) }))
 	}()
-	p.send("40")
+	p.send("40") // CONNECT
 	select {
 	case <-connected:
 	case <-p.done:
 		t.Fatalf("%s: connection ended before it began: %v", name, p.got)
 	}
 	return p
+}
+
+// open does the handshake.
+func (p *page) open(transport string) {
+	p.t.Helper()
+	query := "socket.io/?EIO=4&transport=" + transport
+	var err error
+	if transport == "websocket" {
+		p.ws, _, err = websocket.Dial(p.ctx, p.url+query, &websocket.DialOptions{HTTPClient: p.http})
+	} else {
+		var body string
+		if body, err = p.request(http.MethodGet, query, ""); err == nil {
+			var open struct{ SID string }
+			err = json.Unmarshal([]byte(strings.TrimPrefix(body, "0")), &open)
+			p.sid = open.SID
+		}
+	}
+	if err != nil {
+		p.t.Fatalf("%s: handshake: %v", p.name, err)
+	}
 }
 
 // request makes one request of polling.
@@ -117,6 +124,12 @@ func (p *page) query() string { return "socket.io/?EIO=4&transport=polling&sid="
 // poll reads on polling, listen on a WebSocket, until the connection ends.
 func (p *page) poll(connected func()) {
 	for {
+		p.mu.Lock()
+		held := p.held
+		p.mu.Unlock()
+		if held {
+			<-p.ctx.Done()
+		}
 		body, err := p.request(http.MethodGet, p.query(), "")
 		if err != nil {
 			p.receive("end", connected)
@@ -199,6 +212,13 @@ func (p *page) send(packets ...string) {
 	if err != nil && p.ctx.Err() == nil {
 		p.t.Logf("%s: send %q: %v", p.name, packets, err)
 	}
+}
+
+// hold lets a page on polling take nothing any more.
+func (p *page) hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = true
 }
 
 // emit sends an event, given as JSON.

@@ -53,7 +53,7 @@ func (t *transport) Receive() (chat.Request, error) {
 	}
 	e, err := t.socket.Receive()
 	if err != nil {
-		return nil, err
+		return nil, slow(err)
 	}
 	ref := strconv.Itoa(t.serial)
 	t.mu.Lock()
@@ -149,9 +149,9 @@ func (t *transport) answer(reply chat.Reply) error {
 		if err := t.socket.Emit("loginSuccess"); err != nil {
 			return err
 		}
-		return t.acknowledge(r.Ref, ack{OK: true, Pos: &r.Pos, Username: t.forms.escape(r.User.Name)})
+		return t.acknowledge(t.take(r.Ref), ack{OK: true, Pos: &r.Pos, Username: t.forms.escape(r.User.Name)})
 	case chat.SendReply: // of a logout as well
-		return t.acknowledge(r.Ref, ack{OK: true, Pos: &r.Receipt.Pos})
+		return t.acknowledge(t.take(r.Ref), ack{OK: true, Pos: &r.Receipt.Pos})
 	case chat.ErrorReply:
 		return t.refuse(r.Ref, r.Err)
 	}
@@ -169,27 +169,30 @@ func (t *transport) refuse(ref string, err error) error {
 	if errors.As(err, &limit) {
 		a.Max, a.RetryMS = limit.Max, (limit.RetryAfter + time.Millisecond - 1).Milliseconds() // rounded up
 	}
-	t.mu.Lock()
-	login := t.asked[ref].Name == "login"
-	t.mu.Unlock()
-	if login || errors.Is(err, chat.ErrNotLoggedIn) {
+	e := t.take(ref)
+	if errors.Is(err, chat.ErrNotLoggedIn) || e != nil && e.Name == "login" {
 		if err := t.socket.Emit("loginOut"); err != nil {
 			return err
 		}
 	}
-	return t.acknowledge(ref, a)
+	return t.acknowledge(e, a)
 }
 
-// acknowledge answers the event of that Ref, if it asked for an answer.
-func (t *transport) acknowledge(ref string, a ack) error {
+// take returns the event of that Ref, which is being answered; nil if it has been.
+func (t *transport) take(ref string) *socketio.Event {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	e := t.asked[ref]
 	delete(t.asked, ref)
-	t.mu.Unlock()
-	if err := e.Ack(a); !errors.Is(err, socketio.ErrNoAck) {
-		return err
+	return e
+}
+
+// acknowledge answers an event, if it asked for an answer.
+func (t *transport) acknowledge(e *socketio.Event, a ack) error {
+	if e == nil || !e.WantsAck() {
+		return nil
 	}
-	return nil
+	return e.Ack(a)
 }
 
 // Close ends the connection. T2: both calls return at once, and unblock the other two. T3: of many the first counts.

@@ -4,11 +4,14 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"example.com/chat"
+	"example.com/chat/socketio"
 	"github.com/google/go-cmp/cmp"
 	"nhooyr.io/websocket"
 )
@@ -18,6 +21,7 @@ import (
 // A site is a whole server under test, in virtual time.
 type site struct {
 	t    *testing.T
+	room *chat.Room
 	dial dialFunc
 	end  func() // Ctrl-C; waits until the server has ended
 }
@@ -45,7 +49,7 @@ func bubble(t *testing.T, f func(s *site), flags ...string) {
 			}
 		}
 		t.Cleanup(end)
-		f(&site{t: t, dial: ln.dial, end: end})
+		f(&site{t: t, room: s.room, dial: ln.dial, end: end})
 	})
 }
 
@@ -420,6 +424,116 @@ func TestEndTellsEverybody(t *testing.T) {
 			c.want("is told", "end 4000")
 		})
 	})
+}
+
+// Whom the room ends for good is told to stay away; all others come back by themselves, so they are not.
+func TestSentAway(t *testing.T) {
+	onEach(t, func(t *testing.T, acts, looksOn string) {
+		bubble(t, func(s *site) {
+			a, b := s.member("a", acts), s.page("b", looksOn)
+			if err := s.room.Kick(s.t.Context(), "a", "enough"); err != nil {
+				s.t.Fatal(err)
+			}
+			if got := a.take(); len(got) < 2 || got[len(got)-2] != "disconnect" || got[len(got)-1] != "end" {
+				s.t.Errorf("who was kicked received %v, want disconnect and end last", got)
+			}
+			b.want("looks on", `["loginOut","a"]`, `["updateUserList",[]]`)
+			newPage(s.t, "c", acts, s.dial).want("there is room for it again", `["updateUserList",[]]`)
+			newPage(s.t, "d", acts, s.dial).want("there is no room for a third", "disconnect", "end")
+			b.want("looks on")
+		}, "-max-subscribers=2")
+	})
+}
+
+// The room knows who said goodbye from who was lost.
+func TestGoodbyeOrLoss(t *testing.T) {
+	for _, test := range []struct {
+		name, why, transport string
+		leave                func(p *page)
+		want                 string
+	}{
+		{"disconnect, polling", "a DISCONNECT is a goodbye", "polling", func(p *page) { p.send("41") }, "left a goodbye"},
+		{"disconnect, websocket", "the same", "websocket", func(p *page) { p.send("41") }, "left a goodbye"},
+		{"close 1001", "a browser says it for a tab that closes", "websocket",
+			func(p *page) { _ = p.ws.Close(websocket.StatusGoingAway, "") }, "left a goodbye"}, // the answer may be cut
+		{"cut, polling", "a poll that breaks says nothing", "polling", func(p *page) { p.stop() }, "left a lost"},
+		{"cut, websocket", "nor does a connection", "websocket", func(p *page) { p.stop() }, "left a lost"},
+		{"close of the session", "the official script sends it when it means to come back", "polling", func(p *page) { p.send("1") }, "left a lost"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(s *site) {
+				p, c := s.member("a", test.transport), newV1(s.t, s.dial)
+				c.send(`{"op":"subscribe","ref":"1"}`)
+				c.want("hears the room", "reply subscribe 1")
+				test.leave(p)
+				time.Sleep(45 * time.Second)
+				c.want(test.why, test.want)
+			})
+		})
+	}
+}
+
+// What has been answered is forgotten: a page that asks for years keeps nothing.
+func TestAnsweredIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		room, err := chat.NewRoom(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan *transport, 1)
+		sio := socketio.NewServer(nil)
+		sio.Handle("/", func(socket *socketio.Socket) {
+			tr := newTransport(socket, plain)
+			served <- tr
+			_ = room.Serve(context.Background(), tr, &chat.ServeOptions{Spectators: true}) // ends with the room
+		})
+		ln := newPipeListener()
+		server := &http.Server{Handler: sio}
+		go func() { _ = server.Serve(ln) }() // until Close
+		t.Cleanup(func() {
+			_, _, _ = room.Close(), sio.Close(), server.Close()
+		})
+		p := newPage(t, "a", "websocket", ln.dial)
+		for _, event := range []string{`["message"]`, `["login","a"]`, `["message",{"message":"hi"}]`, `["login","b"]`, `["loginOut"]`, `["?"]`} {
+			p.emit(event)
+			p.ask(event)
+		}
+		settle()
+		tr := <-served
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		if len(tr.asked) > 0 {
+			t.Errorf("%d requests are kept", len(tr.asked))
+		}
+	})
+}
+
+// Who takes nothing is ended as too slow, and delays nobody.
+func TestSlow(t *testing.T) {
+	bubble(t, func(s *site) {
+		a, c := s.member("a", "websocket"), newV1(s.t, s.dial)
+		c.send(`{"op":"subscribe","ref":"1"}`)
+		c.want("hears the room", "reply subscribe 1")
+		slow := newPage(s.t, "slow", "polling", s.dial)
+		slow.emit(`["login","slow"]`)
+		c.want("looks on", "joined slow")
+		slow.hold()
+		text := strings.Repeat("x", 4000)
+		for range 300 { // 1.2 MB: more than waits for a poll, less than the room lets anybody be behind beyond that
+			a.emit(`["message",{"message":"` + text + `"}]`)
+		}
+		if n := len(a.take()); n < 300 {
+			s.t.Errorf("the sender received %d events at once, want 300 and those of the login", n)
+		}
+		time.Sleep(10 * time.Second) // what a write may take
+		settle()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if last := c.got[len(c.got)-1]; len(c.got) != 301 || last != "left slow slow" {
+			s.t.Errorf("the onlooker received %d events, the last %.80q, want 301 and that slow left for slowness", len(c.got), last)
+		}
+		c.got = nil
+	}, "-rate=0")
 }
 
 // A page and a client of chat.v1 talk to each other.
