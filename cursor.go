@@ -16,6 +16,7 @@ type cursor struct {
 	counted bool   // it is one of room.hearers
 	kept    bool   // it stays one, since it is about to hear
 	parked  bool   // the reader waits for wake
+	woken   bool   // the waker has woken the reader, which has not come back to look yet
 	next    uint64 // the index of the first event that take has not returned
 	taken   mark   // the last event that take returned, or the start
 	done    mark   // the last event that is handed over, or the start
@@ -39,6 +40,9 @@ const noStop = math.MaxUint64
 // maxRun is how many bytes of events one take returns at most, but for a single larger event: a slow connection is then
 // given the next piece only when it has taken this one.
 const maxRun = 64 << 10
+
+// maxWoken is how many readers the waker has woken at most that have not yet come to look.
+const maxWoken = 32
 
 // maxReplies is how many replies may wait for a client before no more of its requests are read.
 const maxReplies = 64
@@ -149,6 +153,13 @@ func (c *cursor) take() (*Batch, error) {
 		r.mu.Unlock()
 		<-c.wake
 		r.mu.Lock()
+		if c.woken {
+			c.woken = false
+			if r.woken--; r.woken <= maxWoken/2 && r.waiting {
+				r.waiting = false
+				r.back <- struct{}{}
+			}
+		}
 	}
 }
 
@@ -223,8 +234,11 @@ func (r *Room) rouse() {
 
 // The waker wakes the readers for whom something is due and ends those that are too far behind. It lives only while
 // there is work: so Send does not pay for the number of readers, and an idle room has no goroutine.
+//
+// It wakes a few at a time, the next when those have come to look: ten thousand that are ready to run would stand in line
+// before whoever calls Send next, and before all else that the process does.
 func (r *Room) waker() {
-	var wake [128]*cursor
+	var wake [maxWoken / 2]*cursor
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer func() { r.waking = false }()
@@ -234,17 +248,23 @@ func (r *Room) waker() {
 			n := 0
 			for ; i < len(r.cursors) && n < len(wake); i++ {
 				if c := r.cursors[i]; r.due(c) {
-					c.parked = false
+					c.parked, c.woken = false, true
 					wake[n] = c
 					n++
 				}
 			}
+			r.woken += n
+			r.waiting = r.woken > maxWoken/2
+			wait := r.waiting
 			r.mu.Unlock()
 			for _, c := range wake[:n] {
 				select {
 				case c.wake <- struct{}{}:
 				default:
 				}
+			}
+			if wait {
+				<-r.back
 			}
 			r.mu.Lock()
 			r.tell()

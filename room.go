@@ -45,6 +45,9 @@ type Room struct {
 	ending    []*cursor     // those whose ended is due
 	waking    bool          // the waker runs
 	stale     bool          // the waker has something to do
+	woken     int           // how many readers it has woken that have not come back to look
+	waiting   bool          // it waits on back for those
+	back      chan struct{} // holds one token
 	settled   chan struct{} // made when somebody waits for calls, sessions or cursors to go; closed at each such change
 	stats     counters
 }
@@ -138,6 +141,7 @@ func NewRoom(o *RoomOptions) (*Room, error) {
 		inquiries: make(map[string]bool),
 		conns:     make(map[*conn]struct{}),
 		sources:   make(map[string]int),
+		back:      make(chan struct{}, 1),
 		stats:     counters{refused: make(map[string]uint64)},
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
