@@ -79,7 +79,7 @@ var badRecords = []badRecord{
 	{Entry{ID: "s/2", Key: "ann", Data: []byte("\x01\x02\x01s\x03Ann\x017\x01\x02hi")}, "key does not fit the kind", "a message has no key"},
 	{Entry{ID: "s!left", Key: "ann", Data: []byte("\x01\x03\x01s\x03Ann\x017\x01\x01\x00")}, "key does not fit the kind", "leaving is final"},
 	{Entry{ID: "s!left", Key: "ann", Final: true, Data: []byte("\x01\x03\x01s\x03Ann\x017\x01\x63\x00")}, "unknown reason", "a reason of the future"},
-	{Entry{ID: "y", Key: "yan", Data: []byte("\x01\x01\x01y\x03Yan\x00\x00" + strings.Repeat("\xff", 9) + "\x01\x00\x00")}, "linger out of range", "a linger that no duration holds"},
+	{Entry{ID: "y", Key: "yan", Data: []byte("\x01\x01\x01y\x03Yan\x00\x00" + strings.Repeat("\x80", 6) + "\x04\x00\x00")}, "linger out of range", "a linger that no duration holds"},
 	{Entry{ID: "x/2", Data: []byte("\x01\x02\x01s\x03Ann\x017\x01\x02hi")}, "ID is not of the session", "another session's ID"},
 	{Entry{ID: "t", Data: []byte("\x01\x02\x00\x03Ann\x017\x01\x02hi")}, "ID is not of the session", "no session"},
 	{Entry{ID: "s2", Data: []byte("\x01\x02\x01s\x03Ann\x017\x01\x02hi")}, "ID has no message part", "nothing after the session's id"},
