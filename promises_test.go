@@ -272,10 +272,12 @@ func TestPromise06NoGhosts(t *testing.T) {
 		g.ask(chat.LoginRequest{Name: "Ann"})
 		g.goodbye()
 		g.end()
+		synctest.Wait() // the Left is under way when Serve returns
 		g = serve(t, r, nil)
 		g.ask(chat.LoginRequest{Name: "Ann"})
 		g.lose(io.ErrUnexpectedEOF)
 		g.end()
+		synctest.Wait()
 		diff(t, "a goodbye and a loss", "+Ann -Ann(goodbye) +Ann -Ann(lost)", words(pending(sub)))
 
 		// With a linger a goodbye is one all the same, and a loss ends when that is over.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -222,7 +223,8 @@ func TestBadRecordInSnapshot(t *testing.T) {
 // An idleTransport is a client that says nothing.
 type idleTransport struct {
 	closed chan struct{}
-	cause  error
+	cause  error // the first; to be read when Serve has returned
+	once   sync.Once
 }
 
 func (t *idleTransport) Receive() (Request, error) {
@@ -233,10 +235,10 @@ func (t *idleTransport) Receive() (Request, error) {
 func (t *idleTransport) Deliver(*Batch) error { return nil }
 
 func (t *idleTransport) Close(cause error) error {
-	if t.cause == nil {
+	t.once.Do(func() {
 		t.cause = cause
 		close(t.closed)
-	}
+	})
 	return nil
 }
 
