@@ -285,6 +285,7 @@ func TestPromise06NoGhosts(t *testing.T) {
 		g.ask(chat.LoginRequest{Name: "Ann"})
 		g.goodbye()
 		g.end()
+		synctest.Wait()
 		g = serve(t, r, &chat.ServeOptions{Linger: 10 * time.Second})
 		g.ask(chat.LoginRequest{Name: "Ann"})
 		g.lose(io.ErrUnexpectedEOF)
