@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"strings"
+	"sync"
 
 	"example.com/chat"
 )
@@ -60,10 +62,30 @@ func ExampleNewRoom() {
 		log.Fatal(err)
 	}
 	_, err = room.Send(context.Background(), ann, "too long", nil)
-	var limit chat.LimitError
-	fmt.Println(errors.Is(err, chat.ErrTextTooLong), errors.As(err, &limit), limit.Max, chat.Code(err))
+	fmt.Println(errors.Is(err, chat.ErrTextTooLong))
 	// Output:
-	// true true 5 text_too_long
+	// true
+}
+
+// A limit's error says which it was, the number, and for a program that passes it on the word that stands on the wire.
+func ExampleLimitError() {
+	ctx := context.Background()
+	room, err := chat.NewRoom(&chat.RoomOptions{MaxMembers: 1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer room.Close()
+	if _, err := room.Login(ctx, "Ann", nil); err != nil {
+		log.Fatal(err)
+	}
+	_, err = room.Login(ctx, "Bob", nil)
+	var limit chat.LimitError
+	if !errors.As(err, &limit) {
+		log.Fatal(err)
+	}
+	fmt.Println(limit.Limit == chat.ErrRoomFull, limit.Max, chat.Code(err))
+	// Output:
+	// true 1 room_full
 }
 
 func ExampleRoom_Login() {
@@ -180,14 +202,17 @@ func ExampleRoom_Resume() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	_, err = room.Resume(ctx, ann.Token(), false)
-	fmt.Println(err)
-	again, err := room.Resume(ctx, ann.Token(), true)
-	fmt.Println(again.User().Name, err)
+	if _, err := room.Resume(ctx, ann.Token(), false); !errors.Is(err, chat.ErrConnected) {
+		log.Fatal(err)
+	}
+	again, err := room.Resume(ctx, ann.Token(), true) // whoever is connected gives way
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(again.User().Name)
 	fmt.Println(ann.Err())
 	// Output:
-	// chat: session is connected
-	// Ann <nil>
+	// Ann
 	// chat: session was taken over
 }
 
@@ -210,6 +235,50 @@ func ExampleRoom_Kick() {
 	// <nil>
 	// chat: kicked: shouting
 	// []
+}
+
+func ExampleRoom_Members() {
+	ctx := context.Background()
+	room, err := chat.NewRoom(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer room.Close()
+	for _, name := range []string{"Cid", "Ann", "Bob"} {
+		if _, err := room.Login(ctx, name, nil); err != nil {
+			log.Fatal(err)
+		}
+	}
+	for _, user := range room.Members() { // in the order of joining
+		fmt.Println(user.Name)
+	}
+	// Output:
+	// Cid
+	// Ann
+	// Bob
+}
+
+func ExampleRoom_Stats() {
+	ctx := context.Background()
+	room, err := chat.NewRoom(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer room.Close()
+	ann, err := room.Login(ctx, "Ann", nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := room.Send(ctx, ann, "hello", nil); err != nil {
+		log.Fatal(err)
+	}
+	if _, err := room.Send(ctx, ann, "  ", nil); !errors.Is(err, chat.ErrText) {
+		log.Fatal(err)
+	}
+	stats := room.Stats()
+	fmt.Println(stats.Members, "member,", stats.Events, "events, refused:", stats.Refused)
+	// Output:
+	// 1 member, 2 events, refused: map[text:1]
 }
 
 func ExampleRoom_Shutdown() {
@@ -277,6 +346,73 @@ func ExampleRoom_Serve() {
 	// chat.Joined
 	// chat.Said
 	// chat.Left
+}
+
+// lines is a wire form: a line of text for each event. A package has one variable for each form that it speaks.
+var lines = &chat.Format{Append: func(dst []byte, e chat.Event) []byte {
+	switch e := e.(type) {
+	case chat.Joined:
+		return fmt.Appendf(dst, "%s is here\n", e.User.Name)
+	case chat.Said:
+		return fmt.Appendf(dst, "%s: %q\n", e.User.Name, e.Text)
+	case chat.Left:
+		return fmt.Appendf(dst, "%s is gone\n", e.User.Name)
+	}
+	return dst
+}}
+
+// A printer is a Transport that asks for what stands in its script, and shows what the room delivers.
+type printer struct {
+	script
+	out    strings.Builder
+	said   chan struct{} // closed when its message came back
+	closed chan struct{} // closed by Close
+	once   sync.Once
+}
+
+func (p *printer) Receive() (chat.Request, error) {
+	if len(p.requests) == 0 {
+		select {
+		case <-p.said:
+		case <-p.closed:
+			return nil, io.ErrClosedPipe
+		}
+	}
+	return p.script.Receive()
+}
+
+// Deliver writes the run of events as it stands in the room's memory, encoded once for all who read lines.
+func (p *printer) Deliver(b *chat.Batch) error {
+	p.out.Write(b.Encoded(lines))
+	for _, e := range b.Events() {
+		if _, ok := e.(chat.Said); ok {
+			close(p.said)
+		}
+	}
+	return nil
+}
+
+func (p *printer) Close(error) error {
+	p.once.Do(func() { close(p.closed) }) // it may come often, and from anywhere
+	return nil
+}
+
+// A Format makes the bytes of an event once, however many clients of that form there are.
+func ExampleFormat() {
+	room, err := chat.NewRoom(nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer room.Close()
+	client := &printer{said: make(chan struct{}), closed: make(chan struct{})}
+	client.requests = []chat.Request{chat.LoginRequest{Name: "Ann"}, chat.SendRequest{Text: "hello"}}
+	if err := room.Serve(context.Background(), client, nil); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(client.out.String())
+	// Output:
+	// Ann is here
+	// Ann: "hello"
 }
 
 // Two rooms on one log are two nodes of the same room.
