@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -378,4 +379,72 @@ func (m *modelLog) size(recs ...chat.Record) int {
 		n += 64 + len(r.ID) + len(r.Key) + len(r.Data)
 	}
 	return n
+}
+
+// A room keeps its side of clause F1: it holds no lock when it calls its log. Here the log asks the room something within
+// each call, which would never be answered.
+func TestRoomHoldsNoLockWhenItCallsItsLog(t *testing.T) {
+	ctx := context.Background()
+	var room atomic.Pointer[chat.Room]
+	var calls atomic.Int32
+	ask := func(what string) {
+		r := room.Load()
+		if r == nil {
+			return
+		}
+		calls.Add(1)
+		answered := make(chan struct{})
+		go func() {
+			r.Members()
+			close(answered)
+		}()
+		select {
+		case <-answered:
+		case <-time.After(10 * time.Second):
+			t.Errorf("the room holds its lock when it calls %s", what)
+		}
+	}
+	inner := chat.NewMemoryLog(nil)
+	l := &wrongLog{Log: inner}
+	l.append = func(ctx context.Context, e chat.Entry) (chat.Record, error) {
+		ask("Append of " + e.ID)
+		return inner.Append(ctx, e)
+	}
+	l.follow = func(after chat.Position, apply func([]chat.Record, error)) (func(), error) {
+		stop, err := inner.Follow(after, apply)
+		return func() {
+			ask("stop")
+			stop()
+		}, err
+	}
+	r := newRoom(t, &chat.RoomOptions{Log: l})
+	room.Store(r)
+	ann, err := r.Login(ctx, "Ann", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Send(ctx, ann, "hello", nil); err != nil {
+		t.Fatal(err)
+	}
+	again, err := r.Resume(ctx, ann.Token(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Logout(ctx, again); err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range []func() error{
+		func() error { return r.Kick(ctx, "Bob", "") },
+		func() error { return r.Shutdown(ctx, nil) },
+	} {
+		if _, err := r.Login(ctx, "Bob", nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := calls.Load(); n < 9 { // Joined, Said, Resumed, Left, and twice Joined and Left; stop
+		t.Errorf("the log was called %d times", n)
+	}
 }
