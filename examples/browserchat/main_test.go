@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/chat"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -337,6 +339,26 @@ func TestPerSource(t *testing.T) {
 		"Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Protocol", "chat.v1")
 	if resp.StatusCode != http.StatusTooManyRequests {
 		t.Errorf("second over chat.v1: %s %s", resp.Status, body)
+	}
+}
+
+// The status of a refusal tells who is at fault: 429 the client, who may try again later, 503 the server.
+func TestRefusal(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want int
+		why  string
+	}{
+		{chat.LimitError{Limit: chat.ErrSource, Max: 1}, http.StatusTooManyRequests, "too many from there"},
+		{chat.LimitError{Limit: chat.ErrAnonymous, Max: 1}, http.StatusTooManyRequests, "too many who are not logged in"},
+		{chat.ErrClosed, http.StatusServiceUnavailable, "the room has ended"},
+		{io.ErrUnexpectedEOF, http.StatusServiceUnavailable, "its log has failed"},
+	} {
+		err := error(refusal{test.err})
+		var status interface{ StatusCode() int }
+		if !errors.As(err, &status) || status.StatusCode() != test.want || !errors.Is(err, test.err) {
+			t.Errorf("%v (%s): %v, want status %d", test.err, test.why, err, test.want)
+		}
 	}
 }
 
