@@ -86,7 +86,7 @@ func (w *world) learn() (more bool) {
 					gone := p.causes
 					p.first, p.causes = 0, make(map[chat.Reason]bool)
 					for reason := range gone {
-						if reason != chat.Logout && reason != chat.Kicked || !w.waited {
+						if reason != chat.Logout && (reason != chat.Kicked || w.kicking || len(w.calls) > 0) {
 							p.causes[reason] = true
 						}
 					}
@@ -110,13 +110,27 @@ func (w *world) position() chat.Position {
 }
 
 // fold is the roster as of a position.
-func (w *world) fold(at chat.Position) []chat.User { return roll(w.t, nil, w.truth[:at.Seq]) }
+func (w *world) fold(at chat.Position) []chat.User {
+	w.learnTo(at)
+	return roll(w.t, nil, w.truth[:at.Seq:at.Seq])
+}
+
+// learnTo reads the truth on up to a position.
+func (w *world) learnTo(at chat.Position) {
+	for uint64(len(w.truth)) < at.Seq {
+		synctest.Wait()
+		if !w.learn() {
+			w.t.Fatalf("somebody has heard of %v, the log ends at %v", at, w.position())
+		}
+	}
+}
 
 // told checks an event that somebody was given after the one at last.
 func (w *world) told(last chat.Position, e chat.Event) {
+	w.learnTo(e.Meta().Pos)
 	if err := chain(last, []chat.Event{e}); err != nil {
 		w.t.Error(err)
-	} else if seq := e.Meta().Pos.Seq; seq > uint64(len(w.truth)) || w.truth[seq-1] != e {
+	} else if w.truth[e.Meta().Pos.Seq-1] != e {
 		w.t.Errorf("somebody was given %v, which is not what the log has there", e)
 	}
 }
@@ -151,9 +165,7 @@ func (r *reader) read(w *world) (more bool) {
 				return true
 			}
 			more = true
-			if w.learn(); !w.t.Failed() {
-				w.told(last, e)
-			}
+			w.told(last, e)
 			r.got = append(r.got, e)
 			last = e.Meta().Pos
 		default:
@@ -238,8 +250,6 @@ func (w *world) check(v *visitor) {
 
 // at returns the event at a position.
 func (w *world) at(p chat.Position) chat.Event {
-	if p.Seq < 1 || p.Seq > uint64(len(w.truth)) {
-		return nil
-	}
+	w.learnTo(p)
 	return w.truth[p.Seq-1]
 }

@@ -79,6 +79,31 @@ func TestPromise09SlowIsToldNeverLiedTo(t *testing.T) {
 	}
 }
 
+// TestPromise09TakenIsNotRead shows that what a connection has been given to write, and has not written, counts as well.
+func TestPromise09TakenIsNotRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRoom(t, nil)
+		ann := login(t, r, "Ann")
+		g := serve(t, r, &chat.ServeOptions{Spectators: true, MaxUnread: 4000})
+		g.ask(chat.SubscribeRequest{})
+		g.stall()
+		say(t, r, ann, strings.Repeat("x", 3000)) // this it has in hand
+		synctest.Wait()
+		say(t, r, ann, strings.Repeat("x", 400))
+		synctest.Wait()
+		select {
+		case <-g.served:
+			t.Fatalf("ended within the bound: %v", g.err)
+		default:
+		}
+		say(t, r, ann, strings.Repeat("x", 600))
+		var slow chat.SlowError
+		if err, _ := g.end(); !errors.As(err, &slow) || slow.Behind < 4000 || slow.Behind > 5000 {
+			t.Errorf("over the bound: %v", err)
+		}
+	})
+}
+
 func TestPromise10ResumingIsExactOrRefused(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		ctx := context.Background()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -18,52 +17,41 @@ func TestNobodyIsMissedWhenOthersGo(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRoom(t, nil)
 		ann := login(t, r, "Ann")
+		const rounds, leave = 30, 3
+		var guests []*guest // the first in the room's list
+		for range rounds * leave {
+			guests = append(guests, serve(t, r, &chat.ServeOptions{Spectators: true}))
+		}
+		synctest.Wait()
 		var subs []*chat.Subscription
-		for range 400 {
+		for range 300 {
 			subs = append(subs, subscribe(t, r, nil))
 		}
-		const rounds, leave = 60, 4
 		for round := range rounds {
 			synctest.Wait()
-			var wg sync.WaitGroup
 			text := fmt.Sprint("round ", round)
-			wg.Go(func() { say(t, r, ann, text) })
-			for _, s := range subs[:leave] {
-				wg.Go(s.Close)
-			}
-			wg.Wait()
-			subs = subs[leave:]
-			for i, s := range subs {
-				got := pending1(s)
-				if words(got) != "Ann:"+text {
-					t.Fatalf("round %d: subscriber %d of %d has %q", round, i, len(subs), words(got))
+			go func() {
+				if _, err := r.Send(context.Background(), ann, text, nil); err != nil {
+					t.Error(err)
 				}
+			}()
+			for _, g := range guests[:leave] {
+				g.goodbye()
 			}
-			for range leave {
-				subs = append(subs, subscribe(t, r, nil))
+			guests = guests[leave:]
+			synctest.Wait()
+			for i, s := range subs {
+				select {
+				case e := <-s.Events():
+					if words([]chat.Event{e}) != "Ann:"+text {
+						t.Fatalf("round %d: subscriber %d has %v", round, i, e)
+					}
+				default:
+					t.Fatalf("round %d: subscriber %d of %d sleeps", round, i, len(subs))
+				}
 			}
 		}
 	})
-}
-
-// pending1 is pending for one event that is due.
-func pending1(s *chat.Subscription) []chat.Event {
-	select {
-	case e, ok := <-s.Events():
-		if ok {
-			return []chat.Event{e}
-		}
-	default:
-		synctest.Wait()
-		select {
-		case e, ok := <-s.Events():
-			if ok {
-				return []chat.Event{e}
-			}
-		default:
-		}
-	}
-	return nil
 }
 
 // TestBacklogIsNotSlowness shows that a reader which begins further back than it may fall behind is given all that it
