@@ -250,6 +250,9 @@ func (w *world) check(v *visitor) {
 
 // at returns the event at a position.
 func (w *world) at(p chat.Position) chat.Event {
+	if p.Seq == 0 {
+		return nil
+	}
 	w.learnTo(p)
 	return w.truth[p.Seq-1]
 }
