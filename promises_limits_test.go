@@ -398,6 +398,28 @@ func TestPromise12ALogOutOfReach(t *testing.T) {
 	})
 }
 
+// TestPromise12CloseWaits shows that no goroutine of the room is left when Close returns, also where a transport takes its
+// time to give up.
+func TestPromise12CloseWaits(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRoom(t, nil)
+		g := newGuest(t)
+		g.batch = func(*chat.Batch) error {
+			time.Sleep(3 * time.Second)
+			return nil
+		}
+		g.serve(context.Background(), r, nil)
+		g.ask(chat.LoginRequest{Name: "Ann"})
+		begin := time.Now()
+		r.Close()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.inside != [2]int{} || time.Since(begin) != 3*time.Second {
+			t.Errorf("after %v Close returned, with calls of the transport running: %v", time.Since(begin), g.inside)
+		}
+	})
+}
+
 // TestPromise12TheLogEnds shows what all are told when the log itself ends.
 func TestPromise12TheLogEnds(t *testing.T) {
 	for _, why := range []error{chat.ErrTrimmed, chat.ErrEpoch, chat.ErrClosed} {
