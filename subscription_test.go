@@ -82,6 +82,7 @@ func TestBacklogIsNotSlowness(t *testing.T) {
 		}
 		synctest.Wait()
 		say(t, r, ann, text) // and is found to be at the latest now
+		synctest.Wait()
 		if got := rest(sub); !errors.As(sub.Err(), new(chat.SlowError)) {
 			t.Errorf("a reader that stopped: %d events and then %v", len(got), sub.Err())
 		}
