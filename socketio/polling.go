@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -170,13 +171,15 @@ func (s *session) post(w http.ResponseWriter, r *http.Request) {
 		})
 	}
 	s.mu.Unlock()
-	defer func() {
+	// taken is called before the answer goes out: a quick client sends its next post as soon as it has read that.
+	taken := sync.OnceFunc(func() {
 		s.mu.Lock()
 		s.posting = false
-		s.abort = nil // also after the returns above
+		s.abort = nil
 		s.wake.Broadcast()
 		s.mu.Unlock()
-	}()
+	})
+	defer taken() // also after the returns below
 
 	// However slowly it comes, a session that lives as long as its pongs allow
 	// can't be kept by one body.
@@ -215,6 +218,7 @@ func (s *session) post(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	taken()
 	s.answerPost(w, okBody)
 }
 
