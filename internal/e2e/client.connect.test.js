@@ -155,9 +155,9 @@ test("namespaces share a connection, and leaving one leaves the other", async (t
 
 test("a socket that leaves before the server answered is not left behind there", async (t) => {
   const { server, page } = await setUp(t);
-  let admit;
-  server.io.of("/slow").use((socket, next) => { admit = next; });
-  server.io.on("connection", (socket) => socket.on("admit", (answer) => { admit(); answer(); }));
+  // The CONNECTs of both namespaces are on their way; which the server answers first is open.
+  const asked = new Promise((resolve) => server.io.of("/slow").use((socket, next) => resolve(next)));
+  server.io.on("connection", (socket) => socket.on("admit", async (answer) => { (await asked)(); answer(); }));
   const joined = once(server.io.of("/slow"), "connection");
   await page.evaluate(async () => {
     globalThis.main = io();
