@@ -131,8 +131,13 @@ func (c *cursor) take() (*Batch, error) {
 			to = r.window.run(c.next, min(r.window.head(), c.stop), maxRun)
 		}
 		if len(c.replies) > 0 || to > c.next {
-			b := r.batch(c.replies, c.next, to)
-			c.replies = nil
+			replies := c.replies[:c.portion()]
+			if c.replies = c.replies[len(replies):]; len(c.replies) > 0 {
+				to = c.next // events come after all replies
+			} else {
+				c.replies = nil
+			}
+			b := r.batch(replies, c.next, to)
 			if to > c.next {
 				c.next, c.taken = to, r.window.mark(to)
 			}
@@ -161,6 +166,16 @@ func (c *cursor) take() (*Batch, error) {
 			}
 		}
 	}
+}
+
+// portion is how many replies one take returns: no more than one roster among them, for a room's may be large.
+func (c *cursor) portion() int {
+	for i, rep := range c.replies {
+		if _, ok := rep.(laterReply); ok {
+			return i + 1
+		}
+	}
+	return len(c.replies)
 }
 
 // nudge wakes the reader if it waits. The room's mutex is held.

@@ -33,13 +33,14 @@ type Node struct {
 	unread func() // stops following the log
 	done   chan struct{}
 
-	mu    sync.Mutex // guards the fields below
-	id    string     // of this incarnation
-	last  uint64     // the sequence of its last heartbeat
-	peers map[string]*peer
-	rooms map[*Room]struct{}
-	news  []obituary    // to be told to the rooms
-	wake  chan struct{} // holds one token when there is news
+	mu     sync.Mutex // guards the fields below
+	id     string     // of this incarnation
+	last   uint64     // the sequence of its last heartbeat
+	peers  map[string]*peer
+	rooms  map[*Room]struct{}
+	news   []obituary    // to be told to the rooms
+	failed error         // why the log ended; to be told to the logger
+	wake   chan struct{} // holds one token when there is news
 }
 
 // A peer is another incarnation that is not known to be dead.
@@ -195,7 +196,8 @@ func (n *Node) apply(recs []Record, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err != nil {
-		n.opts.Logger.Error("chat: the nodes' log has ended", "err", err)
+		n.failed = err
+		n.nudge()
 	}
 	now := time.Now()
 	for _, rec := range recs {
@@ -207,10 +209,7 @@ func (n *Node) apply(recs []Record, err error) {
 			}
 			delete(n.peers, rec.Key)
 			n.news = append(n.news, obituary{rec.Key, seen})
-			select {
-			case n.wake <- struct{}{}:
-			default:
-			}
+			n.nudge()
 			if rec.Key == n.id {
 				n.id, n.last = rand.Text(), 0
 			}
@@ -225,16 +224,26 @@ func (n *Node) apply(recs []Record, err error) {
 	}
 }
 
-// tell brings the news to the rooms.
+func (n *Node) nudge() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// tell brings the news to the rooms, and to the logger.
 func (n *Node) tell() {
 	n.mu.Lock()
-	news := n.news
-	n.news = nil
+	news, failed := n.news, n.failed
+	n.news, n.failed = nil, nil
 	rooms := make([]*Room, 0, len(n.rooms))
 	for r := range n.rooms {
 		rooms = append(rooms, r)
 	}
 	n.mu.Unlock()
+	if failed != nil {
+		n.opts.Logger.Error("chat: the nodes' log has ended", "err", failed)
+	}
 	for _, o := range news {
 		for _, r := range rooms {
 			r.nodeDied(o.id, o.seen)

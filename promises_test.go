@@ -201,7 +201,9 @@ func TestPromise04APolicyOfTheProgramsOwn(t *testing.T) {
 			case "bad":
 				return "\xff", "x", nil
 			case "grows":
-				return "x", strings.Repeat("x", 9), nil
+				return strings.Repeat("x", 9), "x", nil
+			case "long key":
+				return "x", strings.Repeat("x", 513), nil
 			}
 			return name, name[:1], nil
 		}})
@@ -211,7 +213,7 @@ func TestPromise04APolicyOfTheProgramsOwn(t *testing.T) {
 			is   error
 		}{
 			{"Abe", chat.ErrNameTaken}, {"no", refused}, {"no", chat.ErrName}, {"empty", chat.ErrName}, {"bad", chat.ErrName},
-			{"grows", chat.ErrNameTooLong}, {"ann", nil},
+			{"grows", chat.ErrNameTooLong}, {"long key", chat.ErrNameTooLong}, {"ann", nil},
 		} {
 			if _, err := r.Login(context.Background(), row.name, nil); !errors.Is(err, row.is) {
 				t.Errorf("%q: %v", row.name, err)

@@ -66,7 +66,7 @@ type RoomOptions struct {
 	Names NamePolicy
 
 	// MaxName is the longest name, in bytes of UTF-8, as asked for and again as shown. Zero means 64. It is at most
-	// 512, what a log takes.
+	// 512, which is also what the key may have that names are compared under: a log takes no more.
 	MaxName int
 
 	// MaxText is the longest message, in bytes of UTF-8. Zero means 4096. Longer ones are refused, never cut.
@@ -270,7 +270,7 @@ func (r *Room) apply(recs []Record, err error) {
 // fail ends all readers because the log has ended. The room's mutex is held.
 func (r *Room) fail(err error) {
 	r.failed = err
-	r.opts.Logger.Error("chat: the room's log has ended", "err", err)
+	r.goLocked(func() { r.opts.Logger.Error("chat: the room's log has ended", "err", err) })
 	for _, c := range r.cursors {
 		r.end(c, err)
 	}

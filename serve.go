@@ -93,13 +93,22 @@ func (r *Room) Serve(ctx context.Context, t Transport, o *ServeOptions) error {
 		c.fail(context.Cause(ctx))
 	})
 	delivered := make(chan struct{})
+	received := make(chan struct{})
 	requests, cancel := context.WithCancel(ctx)
 	go func() {
 		defer close(delivered)
 		defer cancel() // what a request waits for is of no use any more
-		c.fail(c.deliver())
+		err := c.deliver()
+		if errors.Is(err, ErrLost) { // what it said before may still be there to read, a goodbye too
+			select {
+			case <-received:
+			case <-time.After(time.Second):
+			}
+		}
+		c.fail(err)
 	}()
 	c.fail(c.receive(requests))
+	close(received)
 	err := r.exit(c)
 	<-delivered
 	if !unwatch() {

@@ -47,9 +47,9 @@ type WebSocketOptions struct {
 	Heartbeat        time.Duration
 	HeartbeatTimeout time.Duration
 
-	// WriteTimeout is how long one write may take (of at most 64 KiB of events, or a reply) before the client is ended
-	// as too slow. Zero means 10 s. Negative means none: then a client that takes nothing is ended only when it says
-	// nothing either, or is over MaxUnread.
+	// WriteTimeout is how long one write may take (of at most 64 KiB of events, and replies with at most one roster)
+	// before the client is ended as too slow. Zero means 10 s. Negative means none: then one that takes nothing is
+	// ended only over MaxUnread, or when it says nothing either and has no requests waiting for their answers.
 	WriteTimeout time.Duration
 
 	// MaxMessage is the longest message of a client, in bytes. Zero means 64 KiB, or more if [RoomOptions].MaxText needs

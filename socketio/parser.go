@@ -36,6 +36,9 @@ type packet struct {
 // maxID is the largest acknowledgement id that scripts can count to.
 const maxID = 1<<53 - 1
 
+// maxArgs is how many arguments an event or an acknowledgement may have: each costs memory beside its bytes.
+const maxArgs = 256
+
 // parsePacket parses a packet's text, TYPE[N-][/ns,][id][json]. What a client
 // must not send is an error that wraps ErrParse.
 func parsePacket(b []byte, maxAttachments int) (*packet, error) {
@@ -79,6 +82,27 @@ func parsePacket(b []byte, maxAttachments int) (*packet, error) {
 	return p, nil
 }
 
+// countArgs counts the elements of an array in JSON, without memory. Of what is not one the result means nothing.
+func countArgs(b []byte) int {
+	n, depth, quoted := 1, 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			depth++
+		case c == ']' || c == '}':
+			depth--
+		case c == ',' && depth == 1:
+			n++
+		}
+	}
+	return n
+}
+
 func (p *packet) parseData(b []byte) error {
 	switch p.typ {
 	case sioConnect:
@@ -100,6 +124,9 @@ func (p *packet) parseData(b []byte) error {
 	}
 	if len(b) == 0 || b[0] != '[' {
 		return parseError("arguments are not an array")
+	}
+	if countArgs(b) > maxArgs {
+		return parseError("more than %d arguments", maxArgs)
 	}
 	if err := json.Unmarshal(b, &p.args); err != nil {
 		return parseError("arguments: %v", err)

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -11,7 +12,7 @@ import (
 // a request without an Origin (it comes from no page), one of the same host, or
 // one that a pattern allows.
 //
-// A pattern is matched, without regard to case, against the origin's host and
+// The pattern "*" allows every page. Any other is matched, without regard to case, against the origin's host and
 // port ("chat.example.com:*") or, if it holds "://", against the whole origin
 // ("https://*.example.com"), by the rules of [path.Match]. A pattern that is
 // not well formed allows nothing.
@@ -20,9 +21,12 @@ func OriginAllowed(r *http.Request, patterns []string) bool {
 	if origin == "" {
 		return true
 	}
+	if slices.Contains(patterns, "*") {
+		return true // also "null", the origin of sandboxed pages and files
+	}
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" {
-		return false // among them "null", the origin of sandboxed pages and files
+		return false // among them "null"
 	}
 	if strings.EqualFold(u.Host, r.Host) {
 		return true

@@ -145,7 +145,9 @@ func (w *wire) finish(op byte, err error) error {
 	if err != nil {
 		err = w.fail(err)
 		w.mu.Unlock()
-		w.cut()
+		if !errors.Is(err, ErrLost) { // of what was lost there may be words to read still, a goodbye too
+			w.cut()
+		}
 		return err
 	}
 	for {

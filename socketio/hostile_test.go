@@ -1,0 +1,47 @@
+package socketio_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"example.com/chat/socketio"
+)
+
+// An event of very many arguments costs far more memory than its bytes: it ends the connection that sent it. Commas
+// within an argument do not count.
+func TestTooManyArguments(t *testing.T) {
+	for _, tt := range []struct {
+		why  string
+		args string
+		ok   bool
+	}{
+		{"as many as there may be", `"e"` + strings.Repeat(",0", 255), true},
+		{"one more", `"e"` + strings.Repeat(",0", 256), false},
+		{"one argument with many elements", `"e",[0` + strings.Repeat(",0", 1000) + `],{"a":"` + strings.Repeat(`,\"`, 1000) + `"}`, true},
+	} {
+		in(t, nil, func(w *world) {
+			want := response{200, "ok"}
+			if !tt.ok {
+				want = refusal(3)
+			}
+			if got := w.poll().connect().post("42[" + tt.args + "]"); got != want {
+				w.Errorf("%s: %v, want %v", tt.why, got, want)
+			}
+		})
+	}
+}
+
+// AllowedOrigins "*" is every page, also one of no origin that has a name.
+func TestAnyOriginIsAny(t *testing.T) {
+	srv := socketio.NewServer(&socketio.Options{AllowedOrigins: []string{"*"}})
+	defer srv.Close()
+	r := httptest.NewRequest(http.MethodGet, "/socket.io/?EIO=4&transport=polling", nil)
+	r.Header.Set("Origin", "null")
+	w := httptest.NewRecorder()
+	srv.ServeHTTP(w, r)
+	if w.Code != http.StatusOK || w.Header().Get("Access-Control-Allow-Origin") == "" {
+		t.Errorf("%d %s, allowed %q", w.Code, w.Body, w.Header().Get("Access-Control-Allow-Origin"))
+	}
+}
