@@ -115,6 +115,7 @@ func BenchmarkLogin(b *testing.B) {
 type drain struct {
 	format *chat.Format
 	last   chat.Position
+	passed chan<- struct{} // a token for having subscribed, and for each lap
 	events atomic.Uint64
 	bytes  atomic.Uint64
 	bad    atomic.Uint64
@@ -136,6 +137,7 @@ func (d *drain) Deliver(b *chat.Batch) error {
 	for _, rep := range b.Replies() {
 		if rep, ok := rep.(chat.SubscribeReply); ok {
 			d.last = rep.Start.At
+			d.passed <- struct{}{}
 		}
 	}
 	if chain(d.last, b.Events()) != nil {
@@ -144,7 +146,9 @@ func (d *drain) Deliver(b *chat.Batch) error {
 	if n := len(b.Events()); n > 0 {
 		d.last = b.Events()[n-1].Meta().Pos
 		d.bytes.Add(uint64(len(b.Encoded(d.format))))
-		d.events.Add(uint64(n))
+		if all := d.events.Add(uint64(n)); all/lap != (all-uint64(n))/lap {
+			d.passed <- struct{}{}
+		}
 	}
 	return nil
 }
@@ -153,6 +157,9 @@ func (d *drain) Close(error) error {
 	d.once.Do(func() { close(d.closed) })
 	return nil
 }
+
+// lap is how many messages are sent before all who hear have been given them: not more than the window holds.
+const lap = 4000
 
 // BenchmarkServeFanout is a message's way to every connection, without the sockets: it ends when all have been given it.
 func BenchmarkServeFanout(b *testing.B) {
@@ -171,24 +178,24 @@ func BenchmarkServeFanout(b *testing.B) {
 			}}
 			var wg sync.WaitGroup
 			drains := make([]*drain, clients)
+			passed := make(chan struct{}, clients)
+			wait := func() {
+				for range drains {
+					<-passed
+				}
+			}
 			for i := range drains {
-				d := &drain{format: format, in: make(chan chat.Request, 1), closed: make(chan struct{})}
+				d := &drain{format: format, passed: passed, in: make(chan chat.Request, 1), closed: make(chan struct{})}
 				drains[i] = d
 				d.in <- chat.SubscribeRequest{}
 				wg.Go(func() { _ = r.Serve(context.Background(), d, &chat.ServeOptions{Spectators: true, MaxUnread: -1}) })
 			}
-			for r.Stats().Subscribers < clients {
-				time.Sleep(time.Millisecond)
-			}
+			wait()
 			b.ReportAllocs()
 			for n := uint64(1); b.Loop(); n++ {
 				say(b, r, ann, "sixty-four bytes, more or less, are what people say at one time.")
-				if n%4000 == 0 { // not further than the window
-					for _, d := range drains {
-						for d.events.Load() < n {
-							time.Sleep(50 * time.Microsecond)
-						}
-					}
+				if n%lap == 0 {
+					wait()
 				}
 			}
 			if err := r.Shutdown(context.Background(), nil); err != nil { // what was accepted is delivered

@@ -141,10 +141,7 @@ func (c *cursor) take() (*Batch, error) {
 			if to > c.next {
 				c.next, c.taken = to, r.window.mark(to)
 			}
-			if c.drained != nil {
-				close(c.drained)
-				c.drained = nil
-			}
+			c.drain()
 			return b, nil
 		}
 		if c.next >= c.stop {
@@ -197,19 +194,29 @@ func (c *cursor) reply(rep Reply) {
 	}
 }
 
-// end ends the cursor; the first reason counts. ended is called soon, by the waker, unless the reader ends it itself.
-// The room's mutex is held.
-func (r *Room) end(c *cursor, err error) {
-	if c.err != nil {
-		return
-	}
-	c.err = err
-	c.nudge()
+// drain tells who waits for replies to be taken. The room's mutex is held.
+func (c *cursor) drain() {
 	if c.drained != nil {
 		close(c.drained)
 		c.drained = nil
 	}
-	if c.ended != nil {
+}
+
+// halt ends the cursor, and reports whether it had not ended before: the first reason counts. The room's mutex is held.
+func (c *cursor) halt(err error) bool {
+	if c.err != nil {
+		return false
+	}
+	c.err = err
+	c.nudge()
+	c.drain()
+	return true
+}
+
+// end ends the cursor; the first reason counts. ended is called soon, by the waker, unless the reader ends it itself.
+// The room's mutex is held.
+func (r *Room) end(c *cursor, err error) {
+	if c.halt(err) && c.ended != nil {
 		c.owed = true
 		r.ending = append(r.ending, c)
 		r.rouse()

@@ -51,6 +51,12 @@ type Log interface {
 	Follow(after Position, apply func(recs []Record, err error)) (stop func(), err error)
 }
 
+// The longest ID and key of an Entry, in bytes.
+const (
+	maxEntryID  = 128
+	maxEntryKey = 512
+)
+
 // An Entry is what [Log].Append adds.
 type Entry struct {
 	ID    string // what a retry is recognised by, 1 to 128 bytes, unique in the room

@@ -79,7 +79,7 @@ func (l *MemoryLog) Append(ctx context.Context, e Entry) (Record, error) {
 	if err := ctx.Err(); err != nil {
 		return Record{}, fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
-	if len(e.ID) < 1 || len(e.ID) > 128 || len(e.Key) > 512 {
+	if len(e.ID) < 1 || len(e.ID) > maxEntryID || len(e.Key) > maxEntryKey {
 		return Record{}, fmt.Errorf("%w: an ID of %d bytes, a key of %d", ErrTooLarge, len(e.ID), len(e.Key))
 	}
 	l.mu.Lock()

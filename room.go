@@ -110,7 +110,7 @@ func NewRoom(o *RoomOptions) (*Room, error) {
 	if opts.Window < 0 {
 		return nil, errors.New("chat: RoomOptions.Window is negative")
 	}
-	if opts.MaxName > 512 {
+	if opts.MaxName > maxEntryKey {
 		return nil, errors.New("chat: RoomOptions.MaxName is over 512")
 	}
 	if opts.Log == nil {
@@ -122,7 +122,7 @@ func NewRoom(o *RoomOptions) (*Room, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	opts.MaxName = min(limit(opts.MaxName, 64), 512)
+	opts.MaxName = min(limit(opts.MaxName, 64), maxEntryKey)
 	opts.MaxText = limit(opts.MaxText, 4096)
 	opts.MaxMembers = limit(opts.MaxMembers, 10_000)
 	opts.MaxSubscribers = limit(opts.MaxSubscribers, 20_000)

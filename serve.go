@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -131,13 +132,12 @@ func (r *Room) Serve(ctx context.Context, t Transport, o *ServeOptions) error {
 func (r *Room) Admit(source string) (release func(), err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case r.refusal() != nil:
-		err = r.refusal()
-	case source != "" && r.sources[source] >= r.opts.MaxPerSource:
+	err = r.refusal()
+	if err == nil && source != "" && r.sources[source] >= r.opts.MaxPerSource {
 		err = LimitError{Limit: ErrSource, Max: r.opts.MaxPerSource, RetryAfter: admitRetry}
-	case r.anonymous >= r.opts.MaxAnonymous:
-		err = LimitError{Limit: ErrAnonymous, Max: r.opts.MaxAnonymous, RetryAfter: admitRetry}
+	}
+	if err == nil {
+		err = r.crowded()
 	}
 	if err != nil {
 		r.stats.refused[Code(err)]++
@@ -161,15 +161,20 @@ func (r *Room) Admit(source string) (release func(), err error) {
 // admitRetry is when a client that was not let in may try again.
 const admitRetry = 10 * time.Second
 
+// crowded refuses one more connection that is not logged in. The room's mutex is held.
+func (r *Room) crowded() error {
+	if r.anonymous >= r.opts.MaxAnonymous {
+		return LimitError{Limit: ErrAnonymous, Max: r.opts.MaxAnonymous, RetryAfter: admitRetry}
+	}
+	return nil
+}
+
 // enter makes c one of the room's connections.
 func (r *Room) enter(c *conn) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.refusal(); err != nil {
+	if err := cmp.Or(r.refusal(), r.crowded()); err != nil {
 		return err
-	}
-	if r.anonymous >= r.opts.MaxAnonymous {
-		return LimitError{Limit: ErrAnonymous, Max: r.opts.MaxAnonymous, RetryAfter: admitRetry}
 	}
 	r.wg.Add(1)
 	r.conns[c] = struct{}{}
@@ -184,10 +189,9 @@ func (r *Room) exit(c *conn) error {
 	defer r.mu.Unlock()
 	if s := c.session; s != nil {
 		c.session, s.conn = nil, nil
-		switch reason := reasonOf(c.err); {
-		case reason == Lost || reason == Slow:
+		if reason := reasonOf(c.err); reason == Lost || reason == Slow {
 			r.away(s, s.linger, reason)
-		default:
+		} else {
 			r.leave(s, reason, "", nil)
 		}
 	} else {
@@ -254,14 +258,7 @@ func (c *conn) left(s *Session) {
 func (c *conn) fail(err error) {
 	r := c.room
 	r.mu.Lock()
-	if c.err == nil {
-		c.err = err
-		c.nudge()
-		if c.drained != nil {
-			close(c.drained)
-			c.drained = nil
-		}
-	}
+	c.halt(err)
 	err = c.err
 	r.mu.Unlock()
 	c.transport.Close(err)

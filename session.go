@@ -208,9 +208,6 @@ func (r *Room) retry(done <-chan struct{}, try func() bool) {
 	}
 }
 
-// maxKey is how many bytes of a name's key a log takes.
-const maxKey = 512
-
 // name applies the room's policy, between two looks at the length.
 func (r *Room) name(name string) (shown, key string, err error) {
 	tooLong := LimitError{Limit: ErrNameTooLong, Max: r.opts.MaxName}
@@ -224,7 +221,7 @@ func (r *Room) name(name string) (shown, key string, err error) {
 			err = fmt.Errorf("%w: %w", ErrName, err)
 		}
 		return "", "", err
-	case len(shown) > r.opts.MaxName || len(key) > maxKey:
+	case len(shown) > r.opts.MaxName || len(key) > maxEntryKey:
 		return "", "", tooLong
 	case shown == "" || key == "" || !utf8.ValidString(shown) || !utf8.ValidString(key):
 		return "", "", NameError{"nothing is left of it"}

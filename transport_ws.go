@@ -112,8 +112,7 @@ func (h *wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUpgradeRequired, malformed("this is a WebSocket"))
 		return
 	}
-	anyOrigin := slices.Contains(h.opts.AllowedOrigins, "*")
-	if !anyOrigin && !fanout.OriginAllowed(r, h.opts.AllowedOrigins) {
+	if !fanout.OriginAllowed(r, h.opts.AllowedOrigins) {
 		refuse(w, http.StatusForbidden, malformed("pages of this origin may not connect"))
 		return
 	}
