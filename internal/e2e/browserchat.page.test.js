@@ -115,6 +115,27 @@ test("logout, a closed tab and a reload leave at once", async (t) => {
   assert.deepEqual((await rows(ann)).filter((row) => /left/.test(row)), ["Bob left.", "Bob left.", "Carl left."]);
 });
 
+test("a tab that polls leaves at once when it is closed", async (t) => {
+  const { join } = await chat(t, "-heartbeat", "10m"); // so that nothing else can have noticed
+  const ann = await join();
+  await enter(ann, "Ann");
+  const carl = await join();
+  await carl.addInitScript(() => { delete globalThis.WebSocket; });
+  await carl.reload();
+  await until(() => link(carl), "on");
+  await enter(carl, "Carl");
+  await until(() => members(ann), ["Ann", "Carl"]);
+  const requests = [];
+  carl.on("request", (request) => requests.push(request.url()));
+  await send(carl, "bye");
+  await until(() => said(ann).then((all) => all.length), 1);
+  await until(() => carl.locator("#text .own[data-state=ok], #text .own[data-state=seen]").count(), 1);
+  assert(requests.length > 0 && requests.every((url) => url.includes("transport=polling")), requests.join());
+  await closeTab(carl);
+  await until(() => members(ann), ["Ann"]);
+  assert.deepEqual((await rows(ann)).filter((row) => /left/.test(row)), ["Carl left."]);
+});
+
 for (const how of ["cut", "stall"]) {
   test(`the network is pulled (${how}) and back: the user comes back by itself`, async (t) => {
     const { server, join } = await chat(t, "-heartbeat", "2s");
