@@ -191,6 +191,14 @@ func realTimeOrder(p *logProbe) {
 	a, b := p.open()
 	var mu sync.Mutex
 	var last uint64 // the greatest sequence that a call has returned
+	for i := range 10 {
+		e := chat.Entry{ID: fmt.Sprint(i)}
+		rec := p.append([]chat.Log{a, b}[i%2], e)
+		if rec.Pos.Seq <= last || rec.ID != e.ID {
+			p.errorf("the call for %q, after %d was returned, got %q at %d", e.ID, last, rec.ID, rec.Pos.Seq)
+		}
+		last = max(last, rec.Pos.Seq)
+	}
 	p.eight(a, b, func(n int, l chat.Log) {
 		for i := range 100 {
 			mu.Lock()
@@ -210,8 +218,8 @@ func realTimeOrder(p *logProbe) {
 		}
 	})
 	recs := p.all(a)
-	if len(recs) != 800 {
-		p.errorf("%d records of 800", len(recs))
+	if len(recs) != 810 {
+		p.errorf("%d records of 810", len(recs))
 	}
 	for i := 1; i < len(recs); i++ {
 		if recs[i].Pos.Seq <= recs[i-1].Pos.Seq || recs[i].Pos.Epoch != recs[0].Pos.Epoch {

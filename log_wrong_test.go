@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"example.com/chat"
 )
@@ -109,7 +109,7 @@ var wrongs = []struct {
 			if !holds(l.Log, e.Guard) {
 				return chat.Record{}, chat.ErrConflict
 			}
-			runtime.Gosched()
+			time.Sleep(time.Microsecond) // of virtual time: everybody else goes on
 			e.Guard = chat.Guard{}
 			return l.Log.Append(ctx, e)
 		}
@@ -141,7 +141,7 @@ var wrongs = []struct {
 				defer close(done)
 				for recs := range queue {
 					if !stopped.Load() {
-						runtime.Gosched()
+						time.Sleep(time.Microsecond) // of virtual time: everybody else goes on
 						apply(recs, nil)
 					}
 				}
@@ -218,7 +218,7 @@ var wrongs = []struct {
 	{"S1 (snapshot is of one position)", "At is read before the records", func(l *wrongLog) {
 		l.snapshot = func(ctx context.Context) (chat.Snapshot, error) {
 			s, err := l.Log.Snapshot(ctx)
-			runtime.Gosched()
+			time.Sleep(time.Microsecond) // of virtual time: everybody else goes on
 			later, _ := l.Log.Snapshot(ctx)
 			s.Records = later.Records
 			return s, err
