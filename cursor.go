@@ -223,7 +223,7 @@ func (r *Room) end(c *cursor, err error) {
 	}
 }
 
-// slow ends the cursor for being too far behind. The room's mutex is held.
+// slow ends the cursor for being too far behind (promise 9). The room's mutex is held.
 func (r *Room) slow(c *cursor) {
 	r.stats.slow++
 	r.end(c, SlowError{Pos: c.done.pos, Behind: r.window.mark(r.window.head()).end - c.done.end})

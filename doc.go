@@ -83,6 +83,12 @@
 // goroutine. No lock is held while a transport or a policy is called. A room calls its log without a lock of its own, and
 // is called back with the log's: lock order is log before room.
 //
+// # Cost
+//
+// Who is in costs a room on a [MemoryLog] 1.2 KiB, and 16 to 24 bytes for each of the up to 256 message IDs that are
+// remembered of them (BenchmarkMemory): 6 KiB at most. A reader costs its cursor, not a queue. Remembering IDs, lingering
+// and tokens are not to be seen in the time of Send: the same median with and without, to 1,000 subscribers.
+//
 // # Not here
 //
 // Private messages, typing signals, editing and erasing, read receipts, file upload, push notifications, federation,

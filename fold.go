@@ -34,7 +34,7 @@ type member struct {
 	next int    // where in the ring the next one goes, once it is full
 }
 
-// keptIDs is how many message IDs of a session are remembered, so that sending one again is recognised.
+// keptIDs is how many message IDs of a session are remembered, so that sending one again is recognised (promise 8).
 const keptIDs = 256
 
 // A sent is a message ID that a member used: 16 bytes instead of the up to 64 of the ID. The hash is seeded, so that

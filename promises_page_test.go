@@ -26,9 +26,13 @@ func TestPromisesPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	code := comments(t)
 	for n := 1; n <= promises; n++ {
 		if !strings.Contains(string(doc), fmt.Sprintf("\n//  %d. ", n)) {
 			t.Errorf("doc.go has no promise %d", n)
+		}
+		if !regexp.MustCompile(fmt.Sprintf(`promises? (\d+ and )?%d\b`, n)).MatchString(code) {
+			t.Errorf("no comment says where the code keeps promise %d", n)
 		}
 	}
 }
@@ -140,4 +144,27 @@ func declared(t *testing.T) (tests, sentinels map[string]bool) {
 		}
 	}
 	return tests, sentinels
+}
+
+// comments returns those of this folder's code, tests and the package documentation aside.
+func comments(t *testing.T) string {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") || name == "doc.go" {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range file.Comments {
+			all.WriteString(c.Text())
+		}
+	}
+	return all.String()
 }

@@ -93,8 +93,8 @@ func (r *Room) connected(m *member) bool {
 	return s == nil || s.timer == nil
 }
 
-// away begins the linger of a session whose connection is gone; if it is not resumed by then it leaves for reason. The
-// room's mutex is held.
+// away begins the linger of a session whose connection is gone; if it is not resumed by then it leaves for reason
+// (promise 6). The room's mutex is held.
 func (r *Room) away(s *Session, linger time.Duration, reason Reason) {
 	if linger <= 0 {
 		r.leave(s, reason, "", nil)

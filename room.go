@@ -239,7 +239,7 @@ func (r *Room) add(rec Record, news bool) error {
 }
 
 // apply is what the log calls with each new record, perhaps with its own lock held. Everything that must be one step is
-// here: the fold, the window, and the replies of the calls that wait for the record.
+// here: the fold, the window, and the replies of the calls that wait for the record (promises 1 and 2).
 func (r *Room) apply(recs []Record, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -508,7 +508,7 @@ func (r *Room) Shutdown(ctx context.Context, o *ShutdownOptions) error {
 	return err
 }
 
-// endSessions ends those of this room, in the order of joining. Those that are another node's to end, or handed over,
+// endSessions ends those of this room, in the order of joining (promise 12). Those that are another node's to end, or handed over,
 // are only let go. The room's mutex is held.
 func (r *Room) endSessions() {
 	list := make([]*Session, 0, len(r.sessions))

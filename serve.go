@@ -384,7 +384,7 @@ func refOf(req Request) string {
 	return ""
 }
 
-// refuse answers with an error and counts it.
+// refuse answers with an error and counts it; nobody else sees it (promise 14).
 func (c *conn) refuse(ref string, err error) {
 	c.room.refused(err)
 	c.room.mu.Lock()

@@ -127,6 +127,7 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 	}
 	r.joining++
 	r.sessions[s.id] = s
+	// The guard is what makes one holder of a name (promise 4).
 	b := body{kind: kindJoined, session: s.id, user: s.user, linger: s.linger, node: r.nodeID(), token: hash}
 	e := Entry{ID: s.id, Key: key, Guard: Guard{Key: key}, Data: b.encode()}
 	call := r.enroll(e.ID, func(pos Position, at uint64) {
@@ -170,7 +171,8 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 	return nil, err
 }
 
-// settle finds out what became of a login whose caller is gone, by appending it again. If it lands, applied ends it.
+// settle finds out what became of a login whose caller is gone, by appending it again. If it lands, applied ends it
+// (promise 11).
 func (r *Room) settle(s *Session, e Entry) {
 	r.retry(s.done, func() bool {
 		r.mu.Lock()
@@ -258,7 +260,7 @@ func (r *Room) Send(ctx context.Context, s *Session, text string, o *SendOptions
 	return rcpt, r.refused(err)
 }
 
-// send is Send. done, if it is not nil, is called with the receipt, the room's mutex held: in the same step as the fold
+// send is Send (promises 7 and 8). done, if it is not nil, is called with the receipt, the room's mutex held: in the same step as the fold
 // if the message is new.
 func (r *Room) send(ctx context.Context, s *Session, text string, opts SendOptions, done func(Receipt)) (Receipt, error) {
 	if err := ctx.Err(); err != nil {
@@ -320,7 +322,7 @@ func (r *Room) send(ctx context.Context, s *Session, text string, opts SendOptio
 		})
 		r.mu.Unlock()
 
-		b := body{kind: kindSaid, session: s.id, user: s.user, join: join, text: text}
+		b := body{kind: kindSaid, session: s.id, user: s.user, join: join, text: text} // the session's user (promise 3)
 		e.Data = b.encode()
 		pos, isNew, err := r.append(ctx, e, c)
 		switch {
@@ -377,7 +379,7 @@ func (r *Room) Logout(ctx context.Context, s *Session) error {
 	return l.wait(ctx)
 }
 
-// A leaving is the one way out of a session: the first reason counts, and the room carries it through.
+// A leaving is the one way out of a session: the first reason counts, and the room carries it through (promise 5).
 type leaving struct {
 	session *Session
 	reason  Reason

@@ -101,7 +101,7 @@ func (r *Room) subscribe(s *Subscription, opts SubscribeOptions) (func() Start, 
 	return start, nil
 }
 
-// locate returns the index of the first event that opts asks for. The room's mutex is held.
+// locate returns the index of the first event that opts asks for, or refuses (promise 10). The room's mutex is held.
 func (r *Room) locate(opts SubscribeOptions) (at uint64, resumed bool, err error) {
 	w := &r.window
 	if !opts.After.IsZero() {

@@ -188,7 +188,7 @@ func changesRoster(events []Event) bool {
 	return false
 }
 
-// A bucket meters a client's requests: rate a second, and a burst of twice as many.
+// A bucket meters a client's requests (promise 13): rate a second, and a burst of twice as many.
 type bucket struct {
 	rate   int
 	tokens float64
