@@ -143,3 +143,40 @@ func TestNodeAdoptionAndFencing(t *testing.T) {
 		nb.Close()
 	})
 }
+
+// TestTokenOfAConnection shows that a program may choose the token of whoever logs in over a connection, as often as they
+// do, and that it is good for as long as a session lasts.
+func TestTokenOfAConnection(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRoom(t, nil)
+		o := &chat.ServeOptions{Token: "a secret that the client has", Linger: time.Minute}
+		c := serve(t, r, o)
+		for range 2 {
+			c.ask(chat.LoginRequest{Name: "Ann"})
+			if in, ok := c.last().(chat.LoginReply); !ok || in.Token != o.Token {
+				t.Fatalf("a login: %v", c.last())
+			}
+			c.ask(chat.LogoutRequest{})
+		}
+		if _, err := r.Resume(context.Background(), o.Token, false); !errors.Is(err, chat.ErrToken) {
+			t.Errorf("after the logout: %v", err)
+		}
+		c.ask(chat.LoginRequest{Name: "Ann"})
+		c.lose(io.ErrUnexpectedEOF)
+		c.end()
+		other := serve(t, r, o)
+		other.ask(chat.LoginRequest{Name: "Bob"})
+		if rep, ok := other.last().(chat.ErrorReply); !ok || !errors.Is(rep.Err, chat.ErrID) {
+			t.Errorf("a second session of that token: %v", other.last())
+		}
+		other.ask(chat.LoginRequest{Token: o.Token})
+		if in, ok := other.last().(chat.LoginReply); !ok || in.User.Name != "Ann" {
+			t.Errorf("resuming: %v", other.last())
+		}
+		short := serve(t, r, &chat.ServeOptions{Token: "short"})
+		short.ask(chat.LoginRequest{Name: "Cid"})
+		if rep, ok := short.last().(chat.ErrorReply); !ok || !errors.Is(rep.Err, chat.ErrID) {
+			t.Errorf("a token that is too short: %v", short.last())
+		}
+	})
+}

@@ -20,6 +20,10 @@ type ServeOptions struct {
 	// Linger is how long the client's session outlives the connection; see [LoginOptions].
 	Linger time.Duration
 
+	// Token becomes the token of a session that logs in over this connection, as in [LoginOptions], for a program whose
+	// clients have a secret already. Empty: one is made. One that is too short is an [ErrID] at the login.
+	Token string
+
 	// Source is who is counted for the connection, such as an address; see [Room.Admit]. Empty: it is not counted, or was
 	// admitted before.
 	Source string
@@ -441,7 +445,7 @@ func (c *conn) login(ctx context.Context, req LoginRequest) error {
 	if req.Token != "" {
 		_, err = r.resume(ctx, req.Token, true, c, in)
 	} else {
-		_, err = r.login(ctx, req.Name, LoginOptions{ID: c.opts.UserID, Linger: c.opts.Linger}, c, in)
+		_, err = r.login(ctx, req.Name, LoginOptions{ID: c.opts.UserID, Linger: c.opts.Linger, Token: c.opts.Token}, c, in)
 	}
 	return err
 }
