@@ -1,19 +1,17 @@
 package socketio
 
-import (
-	"encoding/json"
-	"io"
-	"strconv"
-)
+import "io"
 
 // A client is the Socket.IO side of one session: its namespaces. Its fields
 // are guarded by session.mu, except partial, which is the receiver's.
 type client struct {
-	s       *session
-	sockets map[string]*Socket
-	left    map[string]bool // namespaces whose Socket ended here: the client may not know yet
-	idle    alarm           // no namespace is connected
-	partial *packet         // waits for attachments
+	s        *session
+	sockets  map[string]*Socket
+	joined   int             // how many of sockets are connected; the others are pending
+	connects bucket          // CONNECT packets
+	left     map[string]bool // namespaces whose Socket ended here: the client may not know yet
+	idle     alarm           // no namespace is connected
+	partial  *packet         // waits for attachments
 }
 
 func newClient(s *session) *client {
@@ -82,61 +80,6 @@ func (c *client) dispatch(p *packet) error {
 		}
 	}
 	return nil
-}
-
-// connect answers a CONNECT and starts the namespace's handler.
-func (c *client) connect(p *packet) error {
-	s := c.s
-	h := s.srv.handler(p.namespace)
-	if h == nil {
-		s.write(nil, Polling, connectError(p.namespace, "Invalid namespace"))
-		return nil
-	}
-	sock := newSocket(c, p.namespace, p.auth)
-	s.mu.Lock()
-	if s.ended != nil {
-		defer s.mu.Unlock()
-		return s.ended
-	}
-	if old := c.sockets[p.namespace]; old != nil {
-		// The official client asks twice if its program does.
-		s.mu.Unlock()
-		s.write(old, Polling, old.connected())
-		return nil
-	}
-	c.sockets[p.namespace] = sock
-	delete(c.left, p.namespace)
-	s.disarm(&c.idle)
-	s.srv.wg.Add(1)
-	s.mu.Unlock()
-
-	s.write(sock, Polling, sock.connected())
-	go func() {
-		defer s.srv.wg.Done()
-		defer sock.Disconnect(false)
-		h(sock)
-	}()
-	return nil
-}
-
-// connected is the packet that answers a CONNECT.
-func (k *Socket) connected() []byte {
-	b := appendNamespace([]byte{eioMessage, sioConnect}, k.namespace)
-	b = append(b, `{"sid":`...)
-	b = strconv.AppendQuote(b, k.id)
-	return appendUnit(nil, Polling, append(b, '}'))
-}
-
-// connectError is the packet that refuses a CONNECT.
-func connectError(namespace, message string) []byte {
-	j, err := json.Marshal(struct {
-		Message string `json:"message"`
-	}{message})
-	if err != nil {
-		panic(err) // a string
-	}
-	b := appendNamespace([]byte{eioMessage, sioConnectError}, namespace)
-	return appendUnit(nil, Polling, append(b, j...))
 }
 
 // end ends every socket with the session's cause. mu is held.

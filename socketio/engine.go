@@ -323,7 +323,7 @@ func closeCode(cause error) (int, string) {
 	switch {
 	case errors.Is(cause, ErrServerClosed):
 		return 1001, "server closed"
-	case errors.Is(cause, ErrParse), errors.Is(cause, ErrConnectTimeout):
+	case errors.Is(cause, ErrParse), errors.Is(cause, ErrTooMany), errors.Is(cause, ErrConnectTimeout):
 		return 1008, cause.Error()
 	default:
 		return 1000, ""

@@ -62,7 +62,8 @@ type Options struct {
 	// PingTimeout is the time that a client has to answer a ping. Zero and
 	// less mean 20 s.
 	PingTimeout time.Duration
-	// ConnectTimeout ends a connection that has no namespace. Zero means 45 s.
+	// ConnectTimeout ends a connection that is in no namespace; one that Connect
+	// has not answered for is none. Zero means 45 s.
 	ConnectTimeout time.Duration
 	// UpgradeTimeout ends an upgrade that is not completed; the session goes
 	// on polling. Zero means 10 s.
@@ -80,6 +81,13 @@ type Options struct {
 	// MaxAttachments is the largest number of attachments of one packet. Zero
 	// means 10.
 	MaxAttachments int
+	// MaxConnects is how many CONNECT packets a client may send at once, and
+	// from then on a minute: each costs a Socket and what the program keeps for
+	// it. One more ends the connection with ErrTooMany. Zero means 60.
+	MaxConnects int
+	// MaxNamespaces is how many namespaces a client may be in at a time; one
+	// more is refused, "too many namespaces". Zero means 32.
+	MaxNamespaces int
 	// AllowedOrigins are patterns of the origins, besides the server's own,
 	// whose pages may connect: "*.example.com", "https://example.com",
 	// "localhost:*"; "*" is any. See [path.Match].
@@ -92,6 +100,14 @@ type Options struct {
 	// connection with status 429, or that of its method StatusCode() int, and
 	// its text.
 	Admit func(*http.Request) (release func(), err error)
+	// Connect, if not nil, is asked for each CONNECT of a namespace that has a
+	// handler, before it is answered. It may block, in a goroutine of the
+	// socket's; the namespace's packets wait behind it, bounded by MaxUnread.
+	// ctx ends when the client is gone or has left the namespace, and after
+	// ConnectTimeout, when the client is refused, "timeout". An error refuses
+	// the client: see ConnectError; of another error it is told "refused"
+	// alone. Nil grants everybody a new socket without recovery.
+	Connect func(ctx context.Context, r *ConnectRequest) (Grant, error)
 	// Logger gets one line at level Debug for each session. Nil is silent.
 	Logger *slog.Logger
 }
@@ -122,11 +138,18 @@ func (o *Options) withDefaults() Options {
 	if c.MaxPayload == 0 {
 		c.MaxPayload = 1e6
 	}
-	if c.MaxUnread == 0 {
-		c.MaxUnread = 1 << 20
-	}
-	if c.MaxAttachments == 0 {
-		c.MaxAttachments = 10
+	for _, n := range []struct {
+		p    *int
+		zero int
+	}{
+		{&c.MaxUnread, 1 << 20},
+		{&c.MaxAttachments, 10},
+		{&c.MaxConnects, 60},
+		{&c.MaxNamespaces, 32},
+	} {
+		if *n.p == 0 {
+			*n.p = n.zero
+		}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

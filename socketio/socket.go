@@ -30,6 +30,9 @@ var (
 	ErrSlow = errors.New("socketio: client does not read")
 	// ErrConnectTimeout ends a connection without a namespace.
 	ErrConnectTimeout = errors.New("socketio: no namespace connected in time")
+	// ErrTooMany means that the client sent more CONNECT packets than
+	// Options.MaxConnects.
+	ErrTooMany = errors.New("socketio: too many CONNECT packets")
 	// ErrServerClosed means that Server.Shutdown or Close was called.
 	ErrServerClosed = errors.New("socketio: server closed")
 	// ErrDisconnected means that Disconnect or Drop was called on this side.
@@ -54,10 +57,18 @@ type Socket struct {
 	c         *client
 	s         *session
 	namespace string
-	id        string
 	auth      json.RawMessage
 
+	// What Options.Connect granted: set before the handler starts.
+	id, pid   string
+	recovered bool
+	value     any
+
 	// The fields below are guarded by s.mu.
+	pending  bool   // the CONNECT is not answered yet
+	cancel   func() // ends Options.Connect's context, or nil
+	patience alarm  // for its answer
+
 	ready  sync.Cond // on s.mu: in grew, or over was set
 	space  sync.Cond // on s.mu: in shrank, or over was set
 	in     []*Event
@@ -77,15 +88,26 @@ type reply struct {
 }
 
 func newSocket(c *client, namespace string, auth json.RawMessage) *Socket {
-	k := &Socket{c: c, s: c.s, namespace: namespace, id: newID(), auth: auth, done: make(chan struct{})}
+	k := &Socket{c: c, s: c.s, namespace: namespace, id: newID(), auth: auth, pending: true, done: make(chan struct{})}
 	k.ready.L = &k.s.mu
 	k.space.L = &k.s.mu
 	return k
 }
 
 // ID is the socket's id, which the client knows as well. It is not secret, and
-// new for every connection.
+// new for every connection, unless Options.Connect granted another.
 func (k *Socket) ID() string { return k.id }
+
+// PID is what Options.Connect granted to recover the socket with, or empty.
+func (k *Socket) PID() string { return k.pid }
+
+// Recovered reports whether the client asked with that PID, and so takes this
+// socket for the continuation of its last. What it missed is the handler's to
+// write first: nothing comes before that but the answer to the CONNECT.
+func (k *Socket) Recovered() bool { return k.recovered }
+
+// Value is the Grant's, or nil.
+func (k *Socket) Value() any { return k.value }
 
 // Namespace is the namespace it is connected to.
 func (k *Socket) Namespace() string { return k.namespace }
@@ -166,9 +188,23 @@ func (k *Socket) finish(cause error) {
 	k.space.Broadcast()
 	k.s.wake.Broadcast()
 	delete(k.c.sockets, k.namespace)
-	if len(k.c.sockets) == 0 && k.s.ended == nil {
+	if k.pending {
+		k.settle()
+		return
+	}
+	if k.c.joined--; k.c.joined == 0 && k.s.ended == nil {
 		k.c.expect()
 	}
+}
+
+// leave ends the socket from this side. What the client sends before it knows
+// is nobody's fault. s.mu is held.
+func (k *Socket) leave() {
+	if k.c.left == nil {
+		k.c.left = make(map[string]bool)
+	}
+	k.c.left[k.namespace] = true
+	k.finish(ErrDisconnected)
 }
 
 // Emit sends an event; see AppendEvent for the arguments. nil means taken over,
@@ -263,11 +299,7 @@ func (k *Socket) Disconnect(closeConn bool) {
 	}
 	told := k.over != nil
 	if !told {
-		if k.c.left == nil {
-			k.c.left = make(map[string]bool)
-		}
-		k.c.left[k.namespace] = true
-		k.finish(ErrDisconnected)
+		k.leave()
 	}
 	if closeConn && !k.closing {
 		k.closing = true
