@@ -10,6 +10,7 @@ import (
 //
 // The numbered clauses are the contract. There is no Close, for who opened a log closes it; no Trim, for retention is
 // the log's own option; and no Read that waits, so that an idle room needs no goroutine. [MemoryLog] is the default.
+// Package chattest holds a log to the clauses.
 type Log interface {
 	// Append adds e at the end of the log and returns its record.
 	//
@@ -39,7 +40,7 @@ type Log interface {
 	Read(ctx context.Context, after Position, max int) ([]Record, error)
 
 	// Follow calls apply with every record after after: in order, each once, no gap, never two calls at once. Its
-	// errors are those of Read.
+	// errors are those of Read, and [ErrClosed].
 	//
 	//   - F1 apply is quick, does not block and calls no method of the log; it may be called inside Append or Follow
 	//     with the log's lock held. So a room holds no lock when it calls its log.

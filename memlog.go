@@ -22,7 +22,7 @@ const (
 //
 // When it is over a bound it trims its oldest records, except that the last record under each key that is not final
 // stays in its snapshot. Beyond its bounds it keeps what clause A1 asks for: at most the last 4,096 records of the last
-// 30 s. It never returns [ErrUnknown] but for a context that has ended before the call, and never [ErrClosed].
+// 30 s. It never returns [ErrUnknown] but for a context that has ended before the call.
 type MemoryLog struct {
 	opts  MemoryLogOptions
 	epoch uint64
@@ -36,6 +36,7 @@ type MemoryLog struct {
 	keys  map[string]*Record // the last record under each key; a final one goes when it is trimmed
 	live  int                // how many of keys are not final
 	tails []*tail
+	ended bool
 }
 
 // A tail is one follower.
@@ -88,6 +89,9 @@ func (l *MemoryLog) Append(ctx context.Context, e Entry) (Record, error) {
 	l.forget(now)
 	if seq, ok := l.ids[e.ID]; ok {
 		return l.recs[seq-l.kept-1], nil
+	}
+	if l.ended {
+		return Record{}, ErrClosed
 	}
 	if !l.holds(e.Guard) {
 		return Record{}, ErrConflict
@@ -160,6 +164,9 @@ func (l *MemoryLog) Read(ctx context.Context, after Position, n int) ([]Record, 
 func (l *MemoryLog) Follow(after Position, apply func([]Record, error)) (stop func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.ended {
+		return nil, ErrClosed
+	}
 	recs, err := l.after(after)
 	if err != nil {
 		return nil, err
@@ -174,6 +181,19 @@ func (l *MemoryLog) Follow(after Position, apply func([]Record, error)) (stop fu
 		defer l.mu.Unlock()
 		l.tails = slices.DeleteFunc(l.tails, func(u *tail) bool { return u == t })
 	}, nil
+}
+
+// Close ends the log: its followers get their last call, with [ErrClosed], and nothing is added any more. What is in it
+// can still be read, and a retry of that is still answered. A log that nobody uses need not be closed. Twice is harmless.
+func (l *MemoryLog) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	for _, t := range l.tails {
+		t.apply(nil, ErrClosed)
+	}
+	l.tails = nil
+	return nil
 }
 
 // end is the position of the last record.

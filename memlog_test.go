@@ -15,18 +15,39 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/chat"
+	"example.com/chat/chattest"
 )
 
 func TestMemoryLog(t *testing.T) {
-	testLog(t, openMemoryLog, tinyMemoryLog)
+	for _, tiny := range []struct {
+		opts chat.MemoryLogOptions
+		why  string
+	}{
+		{chat.MemoryLogOptions{MaxRecords: 20}, "trimmed by count"},
+		{chat.MemoryLogOptions{MaxRecords: 1}, "all but the last trimmed"},
+		{chat.MemoryLogOptions{MaxBytes: 2000}, "trimmed by size"},
+	} {
+		store := memoryLogs(tiny.opts)
+		t.Run(strings.ReplaceAll(tiny.why, " ", "_"), func(t *testing.T) { chattest.TestLog(t, store) })
+		bubble(t, func(t *testing.T) {
+			if err := chattest.CheckLog(store); err != nil {
+				t.Errorf("in a bubble, %s: %v", tiny.why, err)
+			}
+		})
+	}
 }
 
-func openMemoryLog() (a, b chat.Log) {
-	l := chat.NewMemoryLog(nil)
-	return l, l
+// memoryLogs says how to open the default log, and one within bounds.
+func memoryLogs(tiny chat.MemoryLogOptions) chattest.LogStore {
+	return chattest.LogStore{
+		Open: func() (a, b chat.Log, cleanup func(), err error) {
+			l := chat.NewMemoryLog(nil)
+			return l, l, nil, nil
+		},
+		Tiny:  func() (chat.Log, func(), error) { return chat.NewMemoryLog(&tiny), nil, nil },
+		Close: func(l chat.Log) { l.(*chat.MemoryLog).Close() },
+	}
 }
-
-func tinyMemoryLog() chat.Log { return chat.NewMemoryLog(&chat.MemoryLogOptions{MaxRecords: 20}) }
 
 func TestMemoryLogBounds(t *testing.T) {
 	ctx := context.Background()
@@ -366,11 +387,16 @@ func (m *modelLog) read(after chat.Position) ([]chat.Record, error) {
 }
 
 func (m *modelLog) snapshot() chat.Snapshot {
-	return chat.Snapshot{
-		At:      chat.Position{Epoch: m.epoch, Seq: uint64(len(m.all))},
-		First:   chat.Position{Epoch: m.epoch, Seq: uint64(m.first)},
-		Records: lastOfKeys(m.all),
+	s := chat.Snapshot{At: chat.Position{Epoch: m.epoch, Seq: uint64(len(m.all))}, First: chat.Position{Epoch: m.epoch, Seq: uint64(m.first)}}
+	for _, rec := range m.all {
+		if rec.Key != "" {
+			s.Records = slices.DeleteFunc(s.Records, func(r chat.Record) bool { return r.Key == rec.Key })
+			if !rec.Final {
+				s.Records = append(s.Records, rec)
+			}
+		}
 	}
+	return s
 }
 
 func (m *modelLog) size(recs ...chat.Record) int {
@@ -405,7 +431,7 @@ func TestRoomHoldsNoLockWhenItCallsItsLog(t *testing.T) {
 		}
 	}
 	inner := chat.NewMemoryLog(nil)
-	l := &wrongLog{Log: inner}
+	l := &hookedLog{Log: inner}
 	l.append = func(ctx context.Context, e chat.Entry) (chat.Record, error) {
 		ask("Append of " + e.ID)
 		return inner.Append(ctx, e)
@@ -447,4 +473,19 @@ func TestRoomHoldsNoLockWhenItCallsItsLog(t *testing.T) {
 	if n := calls.Load(); n < 9 { // Joined, Said, Resumed, Left, and twice Joined and Left; stop
 		t.Errorf("the log was called %d times", n)
 	}
+}
+
+// A hookedLog is a log with methods of a test's own.
+type hookedLog struct {
+	chat.Log
+	append func(ctx context.Context, e chat.Entry) (chat.Record, error)
+	follow func(after chat.Position, apply func([]chat.Record, error)) (func(), error)
+}
+
+func (l *hookedLog) Append(ctx context.Context, e chat.Entry) (chat.Record, error) {
+	return l.append(ctx, e)
+}
+
+func (l *hookedLog) Follow(after chat.Position, apply func([]chat.Record, error)) (func(), error) {
+	return l.follow(after, apply)
 }

@@ -29,6 +29,7 @@ var folders = map[string]folder{
 	},
 	"chattest": {
 		own: []string{"."},
+		cmp: true,
 		why: "a kit holds what others write to the root's contract, and may rest on nothing that is held itself",
 	},
 	"socketio": {
@@ -50,6 +51,7 @@ var folders = map[string]folder{
 type folder struct {
 	own   []string            // folders of this module
 	files map[string][]string // those that one file alone may import
+	cmp   bool                // it is for tests, and may compare
 	ws    string              // the one file that may import the WebSocket library, tests aside; empty: none
 	why   string              // what is wrong with more
 }
@@ -249,7 +251,7 @@ func (c *treeChecker) imports(dir string, files []*ast.File) {
 			case !strings.Contains(first, "."): // the standard library
 			case within(imp, textModule):
 			case within(imp, cmpModule):
-				if !test {
+				if !test && !rule.cmp {
 					c.problemf("%s: imports %s: it is for tests; it panics on what it can't compare and says so itself", name, imp)
 				}
 			case within(imp, websocketModule):
@@ -357,7 +359,7 @@ func TestTreeRulesCanFail(t *testing.T) {
 		"user.go":                      "package chat\nimport (\n\t_ \"strings\"\n\t_ \"golang.org/x/text/secure/precis\"\n)\n",
 		"transport_ws.go":              "package chat\nimport _ \"example.org/talk/internal/fanout\"\n",
 		"room_test.go":                 "package chat_test\nimport (\n\t_ \"example.org/talk/chattest\"\n\t_ \"example.org/talk/socketio\"\n\t_ \"github.com/google/go-cmp/cmp\"\n)\n",
-		"chattest/kit.go":              "// Package chattest is a kit.\npackage chattest\nimport _ \"example.org/talk\"\n",
+		"chattest/kit.go":              "// Package chattest is a kit.\npackage chattest\nimport (\n\t_ \"example.org/talk\"\n\t_ \"github.com/google/go-cmp/cmp\"\n)\n",
 		"socketio/doc.go":              "// Package socketio speaks it.\npackage socketio\nimport _ \"example.org/talk/internal/fanout\"\n",
 		"socketio/websocket.go":        "package socketio\nimport _ \"example.org/talk/internal/fanout\"\n",
 		"internal/fanout/conn.go":      "// Package fanout is shared.\npackage fanout\nimport _ \"nhooyr.io/websocket\"\n",
@@ -417,6 +419,9 @@ func TestTreeRulesCanFail(t *testing.T) {
 		{why: "comparing is for tests",
 			add:  map[string]string{"user.go": "package chat\nimport _ \"github.com/google/go-cmp/cmp\"\n"},
 			want: []string{"user.go: imports github.com/google/go-cmp/cmp: it is for tests"}},
+		{why: "nor is an adapter a test",
+			add:  map[string]string{"socketio/websocket.go": "package socketio\nimport _ \"github.com/google/go-cmp/cmp\"\n"},
+			want: []string{"socketio/websocket.go: imports github.com/google/go-cmp/cmp: it is for tests"}},
 		{why: "no C",
 			add:  map[string]string{"user.go": "package chat\nimport \"C\"\n"},
 			want: []string{"user.go: imports C: the module builds everywhere"}},

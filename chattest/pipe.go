@@ -1,5 +1,3 @@
-// Package chattest helps to test what is built on package chat: a connection in memory, and kits that hold a transport or
-// a log of one's own to its contract.
 package chattest
 
 import (
