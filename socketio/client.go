@@ -18,6 +18,9 @@ func newClient(s *session) *client {
 	return &client{s: s, sockets: make(map[string]*Socket)}
 }
 
+// begin starts to wait for the first namespace. mu is held.
+func (c *client) begin() { c.expect() }
+
 // expect starts to wait for a CONNECT. mu is held.
 func (c *client) expect() {
 	d := c.s.srv.opts.ConnectTimeout

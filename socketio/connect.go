@@ -81,7 +81,7 @@ func (c *client) connect(p *packet) error {
 	case old != nil:
 		// The official client asks twice if its program does.
 		s.mu.Unlock()
-		s.write(old, Polling, old.connected())
+		old.write(Polling, old.connected())
 		return nil
 	case s.srv.opts.MaxNamespaces >= 0 && len(c.sockets) >= s.srv.opts.MaxNamespaces:
 		s.mu.Unlock()
@@ -95,7 +95,7 @@ func (c *client) connect(p *packet) error {
 	if s.srv.opts.Connect == nil {
 		sock.accept(Grant{})
 		s.mu.Unlock()
-		s.write(sock, Polling, sock.connected())
+		sock.write(Polling, sock.connected())
 		go sock.serve(h)
 		return nil
 	}
@@ -138,7 +138,7 @@ func (k *Socket) ask(ctx context.Context, h func(*Socket)) {
 	k.accept(grant)
 	k.recovered = grant.PID != "" && grant.PID == r.PID
 	s.mu.Unlock()
-	s.write(k, Polling, k.connected())
+	k.write(Polling, k.connected())
 	k.serve(h)
 }
 

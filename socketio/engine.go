@@ -21,7 +21,7 @@ const (
 
 // A session is one Engine.IO session: a client, whatever transport it is on.
 //
-// One mutex guards all of it and of what stands on it (client, Socket). It is
+// One mutex guards all of it and of what stands on it (client, Socket, Conn). It is
 // not held while writing to a socket or calling anything of the program's.
 // Timers check a generation, see alarm.
 type session struct {
@@ -50,16 +50,28 @@ type session struct {
 	probe  *fanout.Conn // a WebSocket that has not taken over yet
 	probed bool         // and was answered
 
-	client *client // Socket.IO
+	upper upper
 
 	beat, gone, slow, rest, dawdle, grave alarm
+}
+
+// An upper is what stands on a session: Socket.IO, or a program of its own.
+type upper interface {
+	begin()                                 // it may write from now on; mu is held
+	message(data []byte, binary bool) error // one of the client's; whoever calls it is the only one
+	end(cause error)                        // the session has ended; mu is held
 }
 
 // newSession makes a session that is not open yet: see open.
 func (s *Server) newSession(r *http.Request, release func(), transport Encoding, ws *fanout.Conn) *session {
 	e := &session{srv: s, id: newID(), request: detach(r), release: release, transport: transport, ws: ws}
 	e.wake.L = &e.mu
-	e.client = newClient(e)
+	e.writing = ws != nil // it begins with the open packet
+	if s.engine != nil {
+		e.upper = newConn(e)
+	} else {
+		e.upper = newClient(e)
+	}
 	return e
 }
 
@@ -83,7 +95,7 @@ func (s *session) open() bool {
 	defer s.mu.Unlock()
 	if s.ended == nil {
 		s.arm(&s.beat, s.srv.opts.PingInterval, s.ping)
-		s.client.expect()
+		s.upper.begin()
 	}
 	return true
 }
@@ -155,7 +167,7 @@ func (s *session) miss() func() {
 func (s *session) packet(p enginePacket) error {
 	switch p.typ {
 	case eioMessage:
-		return s.client.message(p.data, p.binary)
+		return s.upper.message(p.data, p.binary)
 	case eioPong:
 		s.mu.Lock()
 		if s.awaiting && s.ended == nil {
@@ -173,19 +185,19 @@ func (s *session) packet(p enginePacket) error {
 	}
 }
 
-// write sends units that stand in enc, for sock if that is not nil. It blocks
-// while the client is behind its bound, until there is space, the session or
-// the socket has ended, or the write timeout, which ends the session.
-func (s *session) write(sock *Socket, enc Encoding, units []byte) error {
+// write sends units that stand in enc, for one whose end over is if that is not
+// nil. It blocks while the client is behind its bound, until there is space, the
+// session or that one has ended, or the write timeout, which ends the session.
+func (s *session) write(over *error, enc Encoding, units []byte) error {
 	s.mu.Lock()
 	for {
 		switch {
 		case s.ended != nil:
 			defer s.mu.Unlock()
 			return s.ended
-		case sock != nil && sock.over != nil:
+		case over != nil && *over != nil:
 			defer s.mu.Unlock()
-			return sock.over
+			return *over
 		case s.transport == WebSocket && !s.writing:
 			s.writing = true
 			ws := s.ws
@@ -273,7 +285,7 @@ func (s *session) end(cause error) {
 	for _, a := range []*alarm{&s.beat, &s.gone, &s.slow, &s.rest, &s.dawdle, &s.grave} {
 		s.disarm(a)
 	}
-	s.client.end(cause)
+	s.upper.end(cause)
 	ws, probe := s.ws, s.probe
 	if s.abort != nil {
 		s.abort()

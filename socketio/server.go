@@ -164,6 +164,7 @@ func (o *Options) withDefaults() Options {
 type Server struct {
 	opts   Options
 	script script
+	engine func(*Conn)    // of NewEngine, or nil
 	wg     sync.WaitGroup // sessions, their timers, sockets' handlers, WebSocket requests
 
 	mu       sync.Mutex // guards the fields below; taken after session.mu, never before
@@ -188,12 +189,15 @@ func NewServer(o *Options) *Server {
 // character. h runs in a goroutine of its own for each socket that connects,
 // and its return disconnects the socket. A client that asks for a namespace
 // without a handler is refused, "Invalid namespace". Handle panics if namespace
-// is malformed or has a handler.
+// is malformed or has a handler, or s is from NewEngine.
 func (s *Server) Handle(namespace string, h func(*Socket)) {
 	if !strings.HasPrefix(namespace, "/") || strings.ContainsFunc(namespace, func(r rune) bool {
 		return r == ',' || r == '?' || r < ' '
 	}) {
 		panic("socketio: malformed namespace " + namespace)
+	}
+	if s.engine != nil {
+		panic("socketio: bare Engine.IO has no namespaces")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -259,7 +263,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	if strings.HasSuffix(r.URL.Path, scriptName) {
+	if s.engine == nil && strings.HasSuffix(r.URL.Path, scriptName) {
 		s.script.ServeHTTP(w, r)
 		return
 	}

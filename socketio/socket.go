@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"sync"
 	"time"
 )
 
@@ -55,7 +54,6 @@ var errGoodbye = errors.New("socketio: closed by client")
 // connection, with a DISCONNECT from either side, or when its handler returns.
 type Socket struct {
 	c         *client
-	s         *session
 	namespace string
 	auth      json.RawMessage
 
@@ -65,18 +63,12 @@ type Socket struct {
 	value     any
 
 	// The fields below are guarded by s.mu.
+	inbox[*Event]
 	pending  bool   // the CONNECT is not answered yet
 	cancel   func() // ends Options.Connect's context, or nil
 	patience alarm  // for its answer
-
-	ready  sync.Cond // on s.mu: in grew, or over was set
-	space  sync.Cond // on s.mu: in shrank, or over was set
-	in     []*Event
-	inSize int           // bytes in in
-	over   error         // why it ended, or nil
-	done   chan struct{} // closed when over is set
-	calls  map[int64]chan reply
-	nextID int64
+	calls    map[int64]chan reply
+	nextID   int64
 
 	leaving bool // the goroutine of a Disconnect runs
 	closing bool // and is to close the connection
@@ -88,9 +80,8 @@ type reply struct {
 }
 
 func newSocket(c *client, namespace string, auth json.RawMessage) *Socket {
-	k := &Socket{c: c, s: c.s, namespace: namespace, id: newID(), auth: auth, pending: true, done: make(chan struct{})}
-	k.ready.L = &k.s.mu
-	k.space.L = &k.s.mu
+	k := &Socket{c: c, namespace: namespace, id: newID(), auth: auth, pending: true}
+	k.init(c.s)
 	return k
 }
 
@@ -136,57 +127,13 @@ func (k *Socket) Encoding() Encoding {
 //
 // Events that are not received hold up their client: beyond Options.MaxUnread
 // bytes of them nothing more is read from it.
-func (k *Socket) Receive() (*Event, error) {
-	k.s.mu.Lock()
-	defer k.s.mu.Unlock()
-	for len(k.in) == 0 && k.over == nil {
-		k.ready.Wait()
-	}
-	if len(k.in) == 0 {
-		return nil, k.over
-	}
-	e := k.in[0]
-	k.in[0] = nil
-	k.in = k.in[1:]
-	k.inSize -= e.cost()
-	k.space.Signal()
-	return e, nil
-}
+func (k *Socket) Receive() (*Event, error) { return k.receive() }
 
-// push queues an event for Receive; it blocks while the queue is full. s.mu is
-// held.
-func (k *Socket) push(e *Event) error {
-	limit := k.s.srv.opts.MaxUnread
-	k.s.stalled++
-	for limit >= 0 && k.inSize >= limit && k.over == nil {
-		k.space.Wait()
-	}
-	k.s.stalled--
-	if k.s.ended != nil {
-		return k.s.ended
-	}
-	if k.over == nil {
-		k.in = append(k.in, e)
-		k.inSize += e.cost()
-		k.ready.Signal()
-	}
-	return nil
-}
-
-// finish ends the socket; the first cause counts. What was received before is
-// still to be had, unless this side ended it. s.mu is held.
+// finish ends the socket; the first cause counts. s.mu is held.
 func (k *Socket) finish(cause error) {
-	if k.over != nil {
+	if !k.close(cause) {
 		return
 	}
-	k.over = cause
-	if errors.Is(cause, ErrDisconnected) {
-		k.in, k.inSize = nil, 0
-	}
-	close(k.done)
-	k.ready.Broadcast()
-	k.space.Broadcast()
-	k.s.wake.Broadcast()
 	delete(k.c.sockets, k.namespace)
 	if k.pending {
 		k.settle()
@@ -273,17 +220,7 @@ func (k *Socket) Call(ctx context.Context, name string, args ...any) ([]json.Raw
 // through, on polling while Options.MaxUnread bytes or more wait for its next
 // poll, until there is space, the socket ends, or Options.WriteTimeout, which
 // ends the connection with ErrSlow.
-func (k *Socket) WriteEncoded(enc Encoding, units []byte) error {
-	if err := k.s.write(k, enc, units); err != nil {
-		if err == errGoodbye {
-			k.s.mu.Lock()
-			defer k.s.mu.Unlock()
-			return k.over
-		}
-		return err
-	}
-	return nil
-}
+func (k *Socket) WriteEncoded(enc Encoding, units []byte) error { return k.write(enc, units) }
 
 // Disconnect says goodbye to the client and ends the socket, and with closeConn
 // its whole connection. It returns at once and may be called at any time, from

@@ -25,8 +25,8 @@ func (s *Server) connectWebSocket(w http.ResponseWriter, r *http.Request, releas
 	}
 	e := s.newSession(r, release, WebSocket, ws)
 	if e.open() {
-		// Nobody else knows the session before the client has its id.
-		if err := e.write(nil, WebSocket, appendUnit(nil, WebSocket, e.openPacket())); err == nil {
+		// What anybody else writes waits for its turn behind this.
+		if err := e.writeFrames(ws, WebSocket, appendUnit(nil, WebSocket, e.openPacket())); err == nil {
 			e.readLoop(ws)
 		}
 	}

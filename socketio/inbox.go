@@ -1,0 +1,91 @@
+package socketio
+
+import (
+	"errors"
+	"sync"
+)
+
+// An inbox is what a client sent and nobody has received yet: a queue between
+// the one who acts on its packets and the one in Receive, with an end. It is
+// bounded by Options.MaxUnread. session.mu guards all of it.
+type inbox[T interface{ cost() int }] struct {
+	s     *session
+	ready sync.Cond // items grew, or over was set
+	space sync.Cond // items shrank, or over was set
+	items []T
+	size  int           // what they cost together
+	over  error         // why it ended, or nil
+	done  chan struct{} // closed when over is set
+}
+
+func (q *inbox[T]) init(s *session) {
+	q.s, q.done = s, make(chan struct{})
+	q.ready.L, q.space.L = &s.mu, &s.mu
+}
+
+// receive waits for an item, or the end behind the last.
+func (q *inbox[T]) receive() (item T, err error) {
+	q.s.mu.Lock()
+	defer q.s.mu.Unlock()
+	for len(q.items) == 0 && q.over == nil {
+		q.ready.Wait()
+	}
+	if len(q.items) == 0 {
+		return item, q.over
+	}
+	var none T
+	item, q.items[0] = q.items[0], none
+	q.items = q.items[1:]
+	q.size -= item.cost()
+	q.space.Signal()
+	return item, nil
+}
+
+// push adds an item; it blocks while the queue is full. What comes after the
+// end is dropped. s.mu is held.
+func (q *inbox[T]) push(item T) error {
+	limit := q.s.srv.opts.MaxUnread
+	q.s.stalled++
+	for limit >= 0 && q.size >= limit && q.over == nil {
+		q.space.Wait()
+	}
+	q.s.stalled--
+	if q.s.ended != nil {
+		return q.s.ended
+	}
+	if q.over == nil {
+		q.items = append(q.items, item)
+		q.size += item.cost()
+		q.ready.Signal()
+	}
+	return nil
+}
+
+// close ends the queue and reports whether that is news; the first cause
+// counts. What is in it is still to be had, unless this side ended it. s.mu is
+// held.
+func (q *inbox[T]) close(cause error) bool {
+	if q.over != nil {
+		return false
+	}
+	q.over = cause
+	if errors.Is(cause, ErrDisconnected) {
+		q.items, q.size = nil, 0
+	}
+	close(q.done)
+	q.ready.Broadcast()
+	q.space.Broadcast()
+	q.s.wake.Broadcast()
+	return true
+}
+
+// write sends units, see session.write, for as long as the queue has no end.
+func (q *inbox[T]) write(enc Encoding, units []byte) error {
+	err := q.s.write(&q.over, enc, units)
+	if err == errGoodbye { // the session's word for it
+		q.s.mu.Lock()
+		defer q.s.mu.Unlock()
+		return q.over
+	}
+	return err
+}
