@@ -37,6 +37,7 @@ type session struct {
 	ws        *fanout.Conn // if transport is WebSocket
 	writing   bool         // somebody writes to ws; others wait their turn
 	awaiting  bool         // a ping has no pong yet
+	due       time.Time    // of the next ping, or of the pong: late timers don't add up
 	stalled   int          // packets that wait for a place in a Socket's queue
 
 	// Polling, see polling.go.
@@ -65,6 +66,7 @@ type upper interface {
 // newSession makes a session that is not open yet: see open.
 func (s *Server) newSession(r *http.Request, release func(), transport Encoding, ws *fanout.Conn) *session {
 	e := &session{srv: s, id: newID(), request: detach(r), release: release, transport: transport, ws: ws}
+	e.due = time.Now().Add(s.opts.PingInterval)
 	e.wake.L = &e.mu
 	e.writing = ws != nil // it begins with the open packet
 	if s.engine != nil {
@@ -94,7 +96,7 @@ func (s *session) open() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended == nil {
-		s.arm(&s.beat, s.srv.opts.PingInterval, s.ping)
+		s.beatAt(s.due, s.ping)
 		s.upper.begin()
 	}
 	return true
@@ -141,10 +143,16 @@ func (s *session) disarm(a *alarm) {
 	a.timer = nil
 }
 
+// beatAt arms the heartbeat's alarm for an instant. mu is held.
+func (s *session) beatAt(due time.Time, f func() func()) {
+	s.due = due
+	s.arm(&s.beat, max(0, time.Until(due)), f)
+}
+
 // ping sends a ping and starts to wait for the pong (protocol 4, "Heartbeat").
 func (s *session) ping() func() {
 	s.awaiting = true
-	s.arm(&s.beat, s.srv.opts.PingTimeout, s.miss)
+	s.beatAt(s.due.Add(s.srv.opts.PingTimeout), s.miss)
 	if s.transport == Polling {
 		s.queue(appendUnit(nil, Polling, []byte{eioPing}))
 		return nil
@@ -157,10 +165,16 @@ func (s *session) ping() func() {
 // client.
 func (s *session) miss() func() {
 	if s.stalled > 0 {
-		s.arm(&s.beat, s.srv.opts.PingTimeout, s.miss)
+		s.beatAt(time.Now().Add(s.srv.opts.PingTimeout), s.miss)
 		return nil
 	}
 	return func() { s.end(ErrPingTimeout) }
+}
+
+// overdue reports whether the session ends for want of a pong as soon as the
+// alarm gets to it. mu is held.
+func (s *session) overdue() bool {
+	return s.awaiting && s.stalled == 0 && !time.Now().Before(s.due)
 }
 
 // packet acts on one packet of the client's. Whoever calls it is the only one.
@@ -172,7 +186,7 @@ func (s *session) packet(p enginePacket) error {
 		s.mu.Lock()
 		if s.awaiting && s.ended == nil {
 			s.awaiting = false
-			s.arm(&s.beat, s.srv.opts.PingInterval, s.ping)
+			s.beatAt(time.Now().Add(s.srv.opts.PingInterval), s.ping)
 		}
 		s.mu.Unlock()
 		return nil
@@ -296,8 +310,10 @@ func (s *session) end(cause error) {
 		switch {
 		case errors.Is(cause, ErrEngineClosed):
 			last, keep = noopBody, lastSecond
-			s.final = [2][]byte{last, okBody}
-			s.out = nil
+			s.final[1], s.out = okBody, nil
+			if s.poll == nil {
+				s.final[0] = last
+			}
 		case errors.Is(cause, ErrDisconnected), errors.Is(cause, ErrServerClosed):
 			if s.poll == nil {
 				s.final, keep = [2][]byte{last, okBody}, lastWords

@@ -1,7 +1,6 @@
 package socketio_test
 
 import (
-	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -238,14 +237,21 @@ func TestEngine(t *testing.T) {
 				w.Errorf("the hanging poll got %v", r)
 			}
 			w.wantEnd(socketio.ErrEngineClosed, 0)
+			p.gone()
 			time.Sleep(499 * time.Millisecond)
 			if r := p.post("42[\"late\"]"); r != ok {
 				w.Errorf("a last post got %v", r)
 			}
-			p.want("6")
-			p.gone() // once is enough
 			time.Sleep(2 * time.Millisecond)
 			p.gone()
+		}},
+		{"close/by the client between two polls", func(w *world) {
+			p := w.poll().connect()
+			p.send("1")
+			w.wantEnd(socketio.ErrEngineClosed, 0)
+			time.Sleep(499 * time.Millisecond)
+			p.want("6")
+			p.gone() // once is enough
 		}},
 		{"close/by the client on a websocket", func(w *world) {
 			c := w.ws().connect()
@@ -367,44 +373,37 @@ func TestEngine(t *testing.T) {
 			w.wantEnd(socketio.ErrTooBig, 0)
 			c.closed(1009)
 		}},
-		{"polling/a poll that is cut off loses nothing", func(w *world) {
+		{"polling/a poll after one that was cut off ends the session", func(w *world) {
 			p := w.poll().connect()
 			s := <-w.sockets
-			for i := range 3 {
-				ctx, cancel := context.WithCancel(context.Background())
-				req, err := http.NewRequestWithContext(ctx, "GET", base+p.q, nil)
-				if err != nil {
-					w.Fatal(err)
-				}
-				done := make(chan struct{})
-				go func() {
-					defer close(done)
-					if _, err := w.web.Do(req); err == nil {
-						w.Error("a cancelled poll was answered")
-					}
-				}()
-				synctest.Wait()
-				cancel()
-				<-done
-				synctest.Wait()
-				if err := s.Emit("n", i); err != nil {
-					w.Error(err)
-				}
-				time.Sleep(900 * time.Millisecond)
-				p.want([]string{`42["n",0]`, `42["n",1]`, `42["n",2]`}[i])
+			p.cutOff()
+			if err := s.Emit("lost"); err != nil {
+				w.Error(err)
 			}
+			time.Sleep(999 * time.Millisecond)
+			p.gone()
+			w.wantEnd(socketio.ErrTransport, 0)
+		}},
+		{"polling/what a poll that was cut off missed comes over a websocket", func(w *world) {
+			p := w.poll().connect()
+			s := <-w.sockets
+			c := p.upgrade()
+			c.send(text("2probe"))
+			c.want(text("3probe"))
+			p.cutOff()
+			if err := s.Emit("n"); err != nil {
+				w.Error(err)
+			}
+			c.send(text("5"))
+			c.want(text(`42["n"]`))
+			time.Sleep(10 * time.Second)
+			c.send(text(`42["message"]`))
+			c.want(text(`42["message-back"]`))
 		}},
 		{"polling/a client that cuts its poll and doesn't come back is lost, unless it says goodbye", func(w *world) {
 			for _, goodbye := range []bool{false, true} {
 				p := w.poll().connect()
-				ctx, cancel := context.WithCancel(context.Background())
-				req, err := http.NewRequestWithContext(ctx, "GET", base+p.q, nil)
-				if err != nil {
-					w.Fatal(err)
-				}
-				go w.web.Do(req)
-				synctest.Wait()
-				cancel()
+				p.cutOff()
 				if goodbye {
 					time.Sleep(500 * time.Millisecond)
 					p.send("41")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -178,14 +179,17 @@ func TestReceiveHoldsUp(t *testing.T) {
 	}
 }
 
-// Whatever instant a poll is cut off in, what was emitted then comes with the
-// next, or the session is known to be lost: never neither.
+// Whatever instant a poll is cut off in during an upgrade, what was emitted then
+// comes over the WebSocket, or the session is known to be lost: never neither.
 func TestPollCutOffWhileAnswered(t *testing.T) {
 	again := 0
 	for round := 0; round < 50 || again == 0 && round < 2000; round++ { // which way it goes is up to the scheduler
 		in(t, nil, func(w *world) {
 			p := w.poll().connect()
 			s := <-w.sockets
+			c := p.upgrade()
+			c.send(text("2probe"))
+			c.want(text("3probe"))
 			conn, err := w.net.dial()
 			if err != nil {
 				w.Fatal(err)
@@ -218,13 +222,59 @@ func TestPollCutOffWhileAnswered(t *testing.T) {
 			case len(w.ends) > 0:
 				w.wantEnd(socketio.ErrTransport, 0)
 			default:
-				p.want(`42["n"]`)
+				c.send(text("5"))
+				c.want(text(`42["n"]`))
 				again++
 			}
 		})
 	}
 	if again == 0 {
 		t.Error("no poll was cut off in time")
+	}
+}
+
+// A poll that was answered at the very instant that it was cut off took nothing
+// with it: what nobody read is due again.
+func TestPollAnsweredAndCutOff(t *testing.T) {
+	for range 200 { // which of the two the poll sees first is up to the scheduler
+		in(t, nil, func(w *world) {
+			p := w.poll().connect()
+			s := <-w.sockets
+			c := p.upgrade()
+			c.send(text("2probe"))
+			c.want(text("3probe"))
+			ctx, cancel := context.WithCancel(w.Context())
+			rec := httptest.NewRecorder()
+			go w.srv.ServeHTTP(rec, httptest.NewRequestWithContext(ctx, "GET", base+p.q, nil))
+			synctest.Wait()
+			cancel()
+			if err := s.Emit("n"); err != nil {
+				w.Errorf("Emit: %v", err)
+			}
+			synctest.Wait()
+			c.send(text("5"))
+			if rec.Body.String() != `42["n"]` {
+				c.want(text(`42["n"]`))
+			}
+			c.send(text(`42["message"]`))
+			c.want(text(`42["message-back"]`))
+		})
+	}
+}
+
+// A session whose pong is due ends at that instant, not when its timer gets to
+// run: a poll of the same instant is refused.
+func TestDeadlineIsAnInstant(t *testing.T) {
+	for range 100 { // which of the two runs first is up to the scheduler
+		in(t, nil, func(w *world) {
+			p := w.poll()
+			time.Sleep(45 * time.Second)
+			rec := httptest.NewRecorder()
+			w.srv.ServeHTTP(rec, httptest.NewRequest("GET", base+p.q, nil))
+			if got := (response{rec.Code, rec.Body.String()}); got != refusal(1) {
+				w.Errorf("a poll got %v", got)
+			}
+		})
 	}
 }
 

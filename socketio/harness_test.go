@@ -216,6 +216,27 @@ func (p pollClient) hang() <-chan response {
 	return ch
 }
 
+// cutOff hangs a GET and cuts it off.
+func (p pollClient) cutOff() {
+	p.w.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	req, err := http.NewRequestWithContext(ctx, "GET", base+p.q, nil)
+	if err != nil {
+		p.w.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if _, err := p.w.web.Do(req); err == nil {
+			p.w.Error("a poll was answered, not cut off")
+		}
+	}()
+	synctest.Wait()
+	cancel()
+	<-done
+	synctest.Wait()
+}
+
 // want checks what the next GET gets.
 func (p pollClient) want(body string) {
 	p.w.Helper()

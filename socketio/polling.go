@@ -11,13 +11,17 @@ import (
 )
 
 // A poll is a hanging GET. Its answer is given with session.mu held, once, by
-// whoever takes it off the session.
+// whoever takes it off the session; nil refuses it.
 type poll struct{ answer chan []byte }
 
 var (
 	okBody   = []byte("ok")
 	noopBody = []byte{eioNoop}
 )
+
+// errCutOff ends a session whose poll was cut off: it has no next, and only a
+// goodbye or an upgrade may still come.
+var errCutOff = fmt.Errorf("%w: poll cut off", ErrTransport)
 
 // answerPoll answers the hanging poll. mu is held.
 func (s *session) answerPoll(payload []byte) {
@@ -52,9 +56,20 @@ func (s *session) get(w http.ResponseWriter, r *http.Request) {
 		}
 		s.answer(w, last)
 		return
+	case s.overdue():
+		s.mu.Unlock()
+		s.end(ErrPingTimeout)
+		refuse(w, codeUnknownSID)
+		return
 	case s.transport != Polling:
 		s.mu.Unlock()
 		refuse(w, codeBadRequest)
+		return
+	case s.gone.timer != nil:
+		// The last poll was cut off: what was on its way then may be lost.
+		s.mu.Unlock()
+		s.end(errCutOff)
+		refuse(w, codeUnknownSID)
 		return
 	case s.poll != nil:
 		s.mu.Unlock()
@@ -62,7 +77,6 @@ func (s *session) get(w http.ResponseWriter, r *http.Request) {
 		refuse(w, codeBadRequest)
 		return
 	}
-	s.disarm(&s.gone)
 	if len(s.out) > 0 {
 		payload := s.take()
 		s.mu.Unlock()
@@ -80,6 +94,10 @@ func (s *session) get(w http.ResponseWriter, r *http.Request) {
 	http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	select {
 	case payload := <-p.answer:
+		if payload == nil {
+			refuse(w, codeBadRequest)
+			return
+		}
 		s.answer(w, payload)
 	case <-r.Context().Done():
 		s.mu.Lock()
@@ -87,14 +105,12 @@ func (s *session) get(w http.ResponseWriter, r *http.Request) {
 		if s.poll == p {
 			s.poll = nil
 		} else if payload := <-p.answer; s.ended == nil && s.transport == Polling {
-			// Nobody was there to take it: it is due again.
+			// Nobody was there to take it: it is due again, on a WebSocket.
 			s.out = append(append(payload, separator), s.out...)
 		}
 		if s.ended == nil && s.transport == Polling {
 			// A page that goes away cuts its poll and may still say goodbye.
-			s.arm(&s.gone, pollGap, func() func() {
-				return func() { s.end(fmt.Errorf("%w: poll cut off", ErrTransport)) }
-			})
+			s.arm(&s.gone, pollGap, func() func() { return func() { s.end(errCutOff) } })
 		}
 	}
 }
@@ -166,9 +182,7 @@ func (s *session) post(w http.ResponseWriter, r *http.Request) {
 	s.posting = true
 	s.abort = func() { rc.SetReadDeadline(time.Now()) }
 	if s.gone.timer != nil { // a sign of life, but not a poll
-		s.arm(&s.gone, pollGap, func() func() {
-			return func() { s.end(fmt.Errorf("%w: poll cut off", ErrTransport)) }
-		})
+		s.arm(&s.gone, pollGap, func() func() { return func() { s.end(errCutOff) } })
 	}
 	s.mu.Unlock()
 	// taken is called before the answer goes out: a quick client sends its next post as soon as it has read that.

@@ -126,7 +126,7 @@ func expect(ws *fanout.Conn, typ byte, data string) bool {
 }
 
 // takeOver makes ws the session's transport. What waited for a poll goes out
-// on it first; a poll that still hangs is let go; a post that is still being
+// on it first; a poll that still hangs is refused; a post that is still being
 // acted on comes before what is read here.
 func (s *session) takeOver(ws *fanout.Conn) bool {
 	s.mu.Lock()
@@ -149,7 +149,7 @@ func (s *session) takeOver(ws *fanout.Conn) bool {
 	units := s.out
 	s.out = nil
 	if s.poll != nil {
-		s.answerPoll(noopBody)
+		s.answerPoll(nil) // the client should have paused
 	}
 	s.transport, s.ws, s.writing = WebSocket, ws, true
 	s.mu.Unlock()
