@@ -43,15 +43,32 @@ func in(t *testing.T, o *socketio.Options, f func(w *world)) {
 
 func inWith(t *testing.T, o *socketio.Options, hs *http.Server, handle func(w *world, s *socketio.Socket), f func(w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, srv: socketio.NewServer(o), http: hs, net: newPipeNet(),
-			sockets: make(chan *socketio.Socket, 100), ends: make(chan error, 100), names: make(chan string, 10000), next: make(chan struct{})}
-		if handle == nil {
-			handle = (*world).echo
-		}
+	if handle == nil {
+		handle = (*world).echo
+	}
+	inServer(t, hs, func(w *world) *socketio.Server {
+		srv := socketio.NewServer(o)
 		for _, ns := range []string{"/", "/custom"} {
-			w.srv.Handle(ns, func(s *socketio.Socket) { handle(w, s) })
+			srv.Handle(ns, func(s *socketio.Socket) { handle(w, s) })
 		}
+		return srv
+	}, f)
+}
+
+// inEngine runs f in a world whose server is one of bare Engine.IO.
+func inEngine(t *testing.T, o *socketio.Options, handle func(w *world, c *socketio.Conn), f func(w *world)) {
+	t.Helper()
+	inServer(t, &http.Server{}, func(w *world) *socketio.Server {
+		return socketio.NewEngine(o, func(c *socketio.Conn) { handle(w, c) })
+	}, f)
+}
+
+func inServer(t *testing.T, hs *http.Server, newServer func(w *world) *socketio.Server, f func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{T: t, http: hs, net: newPipeNet(),
+			sockets: make(chan *socketio.Socket, 100), ends: make(chan error, 100), names: make(chan string, 10000), next: make(chan struct{})}
+		w.srv = newServer(w)
 		mux := http.NewServeMux()
 		mux.Handle("/socket.io/", w.srv)
 		hs.Handler = mux
