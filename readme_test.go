@@ -1,6 +1,7 @@
 package chat_test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,8 +12,9 @@ import (
 	"testing"
 )
 
-// What the tree's pages show is so: the two commands are there, links lead somewhere, Go blocks build. A block that begins
-// with a package clause is a program; the rest are statements, with what they need given. PROTOCOL.md has tests of its own.
+// What the tree's pages show is so: the two commands are there, links lead somewhere, Go blocks build, and those that are
+// tests pass. A block that begins with a package clause is a program or, in a package whose name ends in _test, a test file;
+// the rest are statements, with what they need given. PROTOCOL.md has tests of its own.
 func TestReadme(t *testing.T) {
 	text, err := os.ReadFile("README.md")
 	if err != nil {
@@ -33,13 +35,14 @@ func TestReadme(t *testing.T) {
 		}
 	}
 	dir, blocks := module(t), 0
+	least := map[string]int{"README.md": 2, "TESTING.md": 4}
 	for _, page := range pages(t) {
-		problems, programs := checkPage(page, dir, &blocks)
+		problems, files := checkPage(page, dir, &blocks)
 		for _, problem := range problems {
 			t.Error(problem)
 		}
-		if page == "README.md" && programs < 2 {
-			t.Errorf("%d programs in the README", programs)
+		if files < least[page] {
+			t.Errorf("%d programs and tests in %s", files, page)
 		}
 	}
 	if out, err := vet(dir); err != nil {
@@ -53,17 +56,20 @@ func TestReadmeCanFail(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "PAGE.md")
 	text := "[gone](gone.md) [here](PAGE.md) [part](PAGE.md#part) [away](https://example.com/)\n\n" +
 		"```go\npackage main\n\nfunc main() { chat.NewRoom() }\n```\n" +
-		"```go\nroom, err := chat.NewRoom(nil)\nif err != nil {\n\treturn err\n}\ndefer room.Close()\nroom.Nothing()\n```\n"
+		"```go\nroom, err := chat.NewRoom(nil)\nif err != nil {\n\treturn err\n}\ndefer room.Close()\nroom.Nothing()\n```\n" +
+		"```go\npackage x_test\n\nimport \"testing\"\n\nfunc TestX(t *testing.T) { t.Error(\"it is red\") }\n```\n"
 	if err := os.WriteFile(page, []byte(text), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	problems, programs := checkPage(page, dir, &blocks)
-	if len(problems) != 1 || !strings.Contains(problems[0], "gone.md") || programs != 1 {
-		t.Errorf("%d programs, and %q: not one link that leads nowhere", programs, problems)
+	problems, files := checkPage(page, dir, &blocks)
+	if len(problems) != 1 || !strings.Contains(problems[0], "gone.md") || files != 2 {
+		t.Errorf("%d programs and tests, and %q: not one link that leads nowhere", files, problems)
 	}
 	out, err := vet(dir)
-	if err == nil || !strings.Contains(out, "undefined: chat") || !strings.Contains(out, "room.Nothing") {
-		t.Errorf("two faults in Go blocks: %v\n%s", err, out)
+	for _, want := range []string{"undefined: chat", "room.Nothing", "it is red"} {
+		if err == nil || !strings.Contains(out, want) {
+			t.Errorf("three faults in Go blocks, of which %q is one: %v\n%s", want, err, out)
+		}
 	}
 }
 
@@ -94,7 +100,7 @@ var (
 )
 
 // checkPage returns what is wrong with a page's links, and puts its Go blocks into packages of the module in dir.
-func checkPage(page, dir string, blocks *int) (problems []string, programs int) {
+func checkPage(page, dir string, blocks *int) (problems []string, files int) {
 	text, err := os.ReadFile(page)
 	if err != nil {
 		return []string{err.Error()}, 0
@@ -109,15 +115,18 @@ func checkPage(page, dir string, blocks *int) (problems []string, programs int) 
 		}
 	}
 	for _, block := range goBlocks.FindAllSubmatch(text, -1) {
-		source := string(block[1])
-		if strings.HasPrefix(source, "package ") {
-			programs++
+		source, name := string(block[1]), "block.go"
+		if clause, _, _ := strings.Cut(source, "\n"); strings.HasPrefix(clause, "package ") {
+			files++
+			if strings.HasSuffix(clause, "_test") {
+				name = "block_test.go"
+			}
 		} else {
 			source = "package block\n\nimport (\n\t\"context\"\n\n\t\"example.com/chat\"\n)\n\nvar _ chat.Event\n\n" +
 				"func _(ctx context.Context) error {\n" + source + "\nreturn nil\n}\n"
 		}
 		*blocks++
-		file := filepath.Join(dir, fmt.Sprintf("block%d", *blocks), "block.go")
+		file := filepath.Join(dir, fmt.Sprintf("block%d", *blocks), name)
 		err := os.MkdirAll(filepath.Dir(file), 0o777)
 		if err == nil {
 			err = os.WriteFile(file, []byte(source), 0o666)
@@ -126,16 +135,21 @@ func checkPage(page, dir string, blocks *int) (problems []string, programs int) 
 			problems = append(problems, err.Error())
 		}
 	}
-	return problems, programs
+	return problems, files
 }
 
-// vet builds and vets a module, without the network.
+// vet builds and vets a module and runs its tests, without the network.
 func vet(dir string) (string, error) {
-	cmd := exec.Command("go", "vet", "./...")
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off")
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	var all []byte
+	var errs []error
+	for _, args := range [][]string{{"vet", "./..."}, {"test", "./..."}} {
+		cmd := exec.Command("go", args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off")
+		out, err := cmd.CombinedOutput()
+		all, errs = append(all, out...), append(errs, err)
+	}
+	return string(all), errors.Join(errs...)
 }
 
 // module makes a module outside the tree that imports this one, as the README says to.

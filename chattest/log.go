@@ -29,17 +29,19 @@ type LogStore struct {
 	// A5 says of a log that has ended.
 	Close func(l chat.Log)
 
-	// Wait is how long a call may take, and a record from its append to a follower. Zero means 10 s. It is spent on what
+	// Patience is how long a call may take, and a record from its append to a follower. Zero means 10 s. It is spent on what
 	// is broken alone.
-	Wait time.Duration
+	Patience time.Duration
 }
 
 // TestLog holds a log to the clauses of [chat.Log], with a subtest for each case, named as in "A2_guard". It must not be
 // called in a bubble of testing/synctest: there, use [CheckLog].
 //
-// What it can't see: whether a log remembers IDs for 30 s, for it remembers 4,096 records in less; a log of which others
-// saw more than had returned to them; and F1, as far as it is about apply: of a log it asks that whoever apply wakes can
-// call the log. ErrFull and ErrUnknown it takes as they come, since only the store can bring them about.
+// What it can't see: whether a log remembers IDs for 30 s, since the 4,096 records that it is to remember are there in less;
+// ErrFull, and ErrUnknown but for a context, since only the store can bring them about; and F1, which is what apply promises
+// a log: of the log it asks no more than that those whom apply wakes can call it.
+//
+// In a bubble of testing/synctest a log that hangs on a mutex hangs CheckLog as well, for time stands still there.
 func TestLog(t *testing.T, s LogStore) {
 	if err := s.valid(); err != nil {
 		t.Fatal(err)
@@ -82,8 +84,8 @@ func (s *LogStore) valid() error {
 	if s.Open == nil || s.Tiny == nil {
 		return errors.New("chattest: a LogStore needs Open and Tiny")
 	}
-	if s.Wait <= 0 {
-		s.Wait = 10 * time.Second
+	if s.Patience <= 0 {
+		s.Patience = 10 * time.Second
 	}
 	return nil
 }

@@ -110,7 +110,7 @@ func (f *logFollower) first(told <-chan struct{}) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		timeout := time.NewTimer(f.p.store.Wait)
+		timeout := time.NewTimer(f.p.store.Patience)
 		defer timeout.Stop()
 		select {
 		case <-told:
@@ -169,7 +169,7 @@ func applyWakesCallers(p *logProbe) {
 			}
 		},
 		func() {
-			timeout := time.NewTimer(2 * p.store.Wait)
+			timeout := time.NewTimer(2 * p.store.Patience)
 			defer timeout.Stop()
 			for range 21 {
 				select {

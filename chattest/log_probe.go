@@ -108,7 +108,7 @@ func (p *logProbe) call(what string, f func()) {
 		f()
 		problem = ""
 	}()
-	timeout := time.NewTimer(p.store.Wait)
+	timeout := time.NewTimer(p.store.Patience)
 	defer timeout.Stop()
 	select {
 	case problem := <-done:
@@ -119,7 +119,7 @@ func (p *logProbe) call(what string, f func()) {
 		p.mu.Lock()
 		p.hangs = true
 		p.mu.Unlock()
-		p.fatalf("%s has not returned after %v", what, p.store.Wait)
+		p.fatalf("%s has not returned after %v", what, p.store.Patience)
 	}
 }
 
@@ -327,7 +327,7 @@ func (f *logFollower) has(pos chat.Position) bool {
 
 // until waits until ok, which is called with the lock held.
 func (f *logFollower) until(what string, ok func() bool) {
-	timeout := time.NewTimer(f.p.store.Wait)
+	timeout := time.NewTimer(f.p.store.Patience)
 	defer timeout.Stop()
 	for {
 		f.mu.Lock()
@@ -339,7 +339,7 @@ func (f *logFollower) until(what string, ok func() bool) {
 		select {
 		case <-more:
 		case <-timeout.C:
-			f.p.fatalf("a follower waits for %s: it has %d records after %v", what, n, f.p.store.Wait)
+			f.p.fatalf("a follower waits for %s: it has %d records after %v", what, n, f.p.store.Patience)
 		}
 	}
 }

@@ -22,7 +22,7 @@ func TestLogsThatHang(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
 				s := faultyStores(f, release)
-				s.Wait = time.Minute
+				s.Patience = time.Minute
 				began := time.Now()
 				err := chattest.CheckLog(s)
 				took := time.Since(began)
