@@ -272,7 +272,7 @@ func (s *session) full() bool {
 // queue adds units for polling and hands them to a hanging poll. mu is held.
 func (s *session) queue(units []byte) {
 	s.out = append(s.out, units...)
-	if s.poll != nil {
+	if s.poll != nil && len(s.out) > 0 { // a payload of no packet is none
 		s.answerPoll(s.take())
 	}
 }

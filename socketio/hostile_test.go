@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"example.com/chat/socketio"
 )
@@ -44,4 +45,29 @@ func TestAnyOriginIsAny(t *testing.T) {
 	if w.Code != http.StatusOK || w.Header().Get("Access-Control-Allow-Origin") == "" {
 		t.Errorf("%d %s, allowed %q", w.Code, w.Body, w.Header().Get("Access-Control-Allow-Origin"))
 	}
+}
+
+// Nothing is no packet: a poll goes on hanging when nothing is written, as a WebSocket stays silent.
+func TestNothingIsNotSent(t *testing.T) {
+	inWith(t, nil, &http.Server{}, func(w *world, s *socketio.Socket) {
+		w.sockets <- s
+		_, _ = s.Receive() // its end
+	}, func(w *world) {
+		c := w.poll().connect()
+		sock := <-w.sockets
+		for _, enc := range []socketio.Encoding{socketio.Polling, socketio.WebSocket} {
+			answer := make(chan response)
+			go func() { answer <- c.get() }()
+			synctest.Wait()
+			if err := sock.WriteEncoded(enc, nil); err != nil {
+				w.Error(err)
+			}
+			if err := sock.Emit("x"); err != nil {
+				w.Error(err)
+			}
+			if got, want := <-answer, (response{200, `42["x"]`}); got != want {
+				w.Errorf("%v: the poll is answered %v, want %v", enc, got, want)
+			}
+		}
+	})
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,13 +12,14 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"nhooyr.io/websocket"
 )
 
@@ -36,11 +38,14 @@ type page struct {
 	stop context.CancelFunc // tears the connection, without a word
 	done chan struct{}      // closed when the connection has ended
 
-	mu   sync.Mutex // guards the fields below
-	mute bool       // answers no ping
-	held bool       // makes no further poll
-	got  []string   // received and not looked at yet
-	acks int        // asked for so far
+	mu     sync.Mutex // guards the fields below
+	mute   bool       // answers no ping
+	held   bool       // makes no further poll
+	got    []string   // received and not looked at yet
+	acks   int        // asked for so far
+	pid    string     // by which it comes back
+	socket string     // the socket's id
+	offset string     // of the last event that had one
 }
 
 // transports are how a page may be connected.
@@ -49,10 +54,29 @@ var transports = []string{"polling", "websocket"}
 // newPage connects a page and waits until it is connected.
 func newPage(t *testing.T, name, transport string, dial dialFunc) *page {
 	t.Helper()
-	return newPageAt(t, name, transport, "http://chat.test/", dial)
+	return newPageAt(t, name, transport, "http://chat.test/", "", dial)
 }
 
-func newPageAt(t *testing.T, name, transport, url string, dial dialFunc) *page {
+// back is the page again, on a new connection, with what it has from the one before.
+func (p *page) back(transport string, dial dialFunc) *page {
+	p.t.Helper()
+	p.mu.Lock()
+	auth := fmt.Sprintf(`{"pid":%q,"offset":%q}`, p.pid, p.offset)
+	if p.offset == "" {
+		auth = fmt.Sprintf(`{"pid":%q}`, p.pid)
+	}
+	pid, offset := p.pid, p.offset
+	p.mu.Unlock()
+	again := newPageAt(p.t, p.name, transport, p.url, auth, dial)
+	again.mu.Lock()
+	defer again.mu.Unlock()
+	if again.pid == pid {
+		again.offset = cmp.Or(again.offset, offset)
+	}
+	return again
+}
+
+func newPageAt(t *testing.T, name, transport, url, auth string, dial dialFunc) *page {
 	t.Helper()
 	tr := &http.Transport{DialContext: dial}
 	p := &page{t: t, name: name, url: url, done: make(chan struct{}), http: &http.Client{Transport: tr}}
@@ -72,7 +96,7 @@ func newPageAt(t *testing.T, name, transport, url string, dial dialFunc) *page {
 		defer close(p.done)
 		read(sync.OnceFunc(func() { close(connected) }))
 	}()
-	p.send("40") // CONNECT
+	p.send("40" + auth) // CONNECT
 	select {
 	case <-connected:
 	case <-p.done:
@@ -150,6 +174,7 @@ func (p *page) poll(connected func()) {
 }
 
 func (p *page) listen(connected func()) {
+	defer p.ws.CloseNow() // stop ends a Read, but not what comes between two
 	for {
 		_, data, err := p.ws.Read(p.ctx)
 		if err != nil {
@@ -172,18 +197,54 @@ func (p *page) receive(packet string, connected func()) {
 		}
 	case strings.HasPrefix(packet, "0"), packet == "6":
 	case strings.HasPrefix(packet, "40"):
+		var is struct{ SID, PID string }
+		if err := json.Unmarshal([]byte(packet[2:]), &is); err != nil {
+			p.t.Errorf("%s: %s: %v", p.name, packet, err)
+		}
+		p.socket, p.pid = is.SID, is.PID
 		connected()
 	case strings.HasPrefix(packet, "42"):
-		p.got = append(p.got, canonical(packet[2:]))
+		event, offset := cutOffset(packet[2:])
+		if (offset == "") != strings.HasPrefix(event, `["updateUserList",`) {
+			p.t.Errorf("%s: %s has the offset %q", p.name, event, offset)
+		}
+		// An event for all stands after everything before it. One for the page alone must not say that it has got what
+		// is still to come.
+		before, at := sequence(p.offset), sequence(offset)
+		if own := event == `["loginSuccess"]` || event == `["loginOut"]`; offset != "" && (at < before || at == before && !own) {
+			p.t.Errorf("%s: %s has the offset %s after %s", p.name, event, offset, p.offset)
+		}
+		p.offset = cmp.Or(offset, p.offset)
+		p.got = append(p.got, canonical(event))
 	case strings.HasPrefix(packet, "43"):
 		id, args, _ := strings.Cut(packet[2:], "[")
 		p.got = append(p.got, "ack "+id+" "+canonical("["+args))
+	case strings.HasPrefix(packet, "44"):
+		p.got = append(p.got, "refused "+packet[2:])
+		connected() // as far as it will ever be
 	case packet == "41":
 		p.got = append(p.got, "disconnect")
 	default:
 		p.got = append(p.got, packet)
 	}
 }
+
+// cutOffset takes the last argument off an event if it is an offset, and the nulls before it.
+func cutOffset(event string) (rest, offset string) {
+	if at := trailing.FindStringSubmatchIndex(event); at != nil {
+		return event[:at[0]] + "]", event[at[2]:at[3]]
+	}
+	return event, ""
+}
+
+// sequence is the second half of an offset; 0 of none.
+func sequence(offset string) uint64 {
+	_, seq, _ := strings.Cut(offset, "-")
+	n, _ := strconv.ParseUint(seq, 10, 64)
+	return n
+}
+
+var trailing = regexp.MustCompile(`(?:,null)*,"([0-9a-f]+-[0-9]+)"\]$`)
 
 // epoch is the first half of a position, which is another for each room.
 var epoch = regexp.MustCompile(`"pos":"[0-9a-f]+-`)
@@ -240,7 +301,7 @@ func (p *page) ask(event string) {
 // want checks what the page has received since it was last asked: exactly this.
 func (p *page) want(why string, events ...string) {
 	p.t.Helper()
-	if diff := cmp.Diff(events, p.take()); diff != "" {
+	if diff := gocmp.Diff(events, p.take()); diff != "" {
 		p.t.Errorf("%s: %s received (-want +got):\n%s", why, p.name, diff)
 	}
 }
@@ -342,7 +403,7 @@ func (c *v1) want(why string, lines ...string) {
 	settle()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if diff := cmp.Diff(lines, c.got); diff != "" {
+	if diff := gocmp.Diff(lines, c.got); diff != "" {
 		c.t.Errorf("%s: client of chat.v1 received (-want +got):\n%s", why, diff)
 	}
 	c.got = nil

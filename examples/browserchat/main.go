@@ -22,6 +22,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"example.com/chat"
 )
 
 func main() {
@@ -101,7 +103,9 @@ type config struct {
 	maxUnread limit
 	window    int
 	heartbeat time.Duration
+	linger    time.Duration
 	level     slog.Level
+	store     chat.Log // nil: one in memory, as the command line always says
 }
 
 // A limit is a flag for a limit. On the command line 0 is none, in the options of [chat] negative is.
@@ -150,6 +154,8 @@ func parse(args []string, help io.Writer) (*config, error) {
 	fs.IntVar(&c.window, "window", 4<<20, "keep `n` bytes of recent events for those who are behind; can't be switched off")
 	fs.DurationVar(&c.heartbeat, "heartbeat", 25*time.Second, "ask each page every `time` whether it is there; one that does not answer within\n"+
 		"four fifths of it is gone; can't be switched off")
+	fs.DurationVar(&c.linger, "linger", 2*time.Minute, "keep the name of one whose connection broke for this `time`, so that the page can come back\n"+
+		"as if nothing had happened; 0: not at all")
 	fs.TextVar(&c.level, "log", c.level, "log what is of this `level` or above: debug, info, warn or error")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

@@ -40,6 +40,7 @@ func newServer(c *config, port string, log *slog.Logger) (*server, error) {
 		names, forms = harmless, escaped
 	}
 	room, err := chat.NewRoom(&chat.RoomOptions{
+		Log:            c.store,
 		Names:          names,
 		MaxName:        c.maxName.option(),
 		MaxText:        c.maxText.option(),
@@ -55,6 +56,7 @@ func newServer(c *config, port string, log *slog.Logger) (*server, error) {
 	}
 	serve := chat.ServeOptions{
 		Spectators: true, // who is not logged in hears the room all the same
+		Linger:     c.linger,
 		Rate:       c.rate.option(),
 		MaxUnread:  c.maxUnread.option(),
 	}
@@ -72,10 +74,17 @@ func newServer(c *config, port string, log *slog.Logger) (*server, error) {
 			}
 			return release, err
 		},
+		Connect: func(ctx context.Context, r *socketio.ConnectRequest) (socketio.Grant, error) {
+			v, err := arrive(ctx, room, r.PID, r.Offset)
+			if err != nil {
+				return socketio.Grant{}, &socketio.ConnectError{Message: chat.Code(err)}
+			}
+			return socketio.Grant{SID: v.sid(), PID: v.pid(), Value: v}, nil
+		},
 	})
 	s.sio.Handle("/", func(socket *socketio.Socket) {
-		err := room.Serve(context.Background(), newTransport(socket, forms), &serve)
-		log.Debug("page gone", "err", err)
+		t := newTransport(socket, forms, socket.Value().(visit), room.Members)
+		log.Debug("page gone", "err", t.serve(room, serve))
 	})
 
 	mux := http.NewServeMux()

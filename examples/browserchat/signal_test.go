@@ -51,7 +51,7 @@ func (p *process) signal(t *testing.T, s os.Signal) {
 func TestSignalEndsInOrder(t *testing.T) {
 	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		p := startProcess(t)
-		page := newPageAt(t, "page", "websocket", "http://"+p.addr+"/", new(net.Dialer).DialContext)
+		page := newPageAt(t, "page", "websocket", "http://"+p.addr+"/", "", new(net.Dialer).DialContext)
 		p.signal(t, sig)
 		<-page.done // told
 		if err := p.cmd.Wait(); err != nil {
@@ -70,7 +70,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	page := newPageAt(t, "page", "websocket", url, new(net.Dialer).DialContext)
+	page := newPageAt(t, "page", "websocket", url, "", new(net.Dialer).DialContext)
 	p.signal(t, os.Interrupt)
 	<-page.done // so the first has been seen
 	p.signal(t, os.Interrupt)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,40 +18,64 @@ import (
 // in the page's events what the room says in Go, and the other way round.
 //
 //	the page sends             to it alone                         to every page
-//	login(name)                loginSuccess()                      notify(name), updateUserList([{username}, …])
-//	message({message})                                             recevied(name, text)
-//	loginOut()                                                     loginOut(name), updateUserList([{username}, …])
-//	refused, and not a member  loginOut()
+//	login(name)                loginSuccess(null, offset)          notify(name, offset), updateUserList([{username}, …])
+//	message({message, id})                                         recevied(name, text, offset)
+//	loginOut()                                                     loginOut(name, offset), updateUserList([{username}, …])
+//	refused, and not a member  loginOut(null, offset)
 //
-// The spelling is the page's. A message names no author that counts: whatever else is in its object is ignored. What
-// asks for an acknowledgement gets one: {ok: true, …} or {ok: false, error: code, …}.
+// The spelling is the page's. A message names no author that counts: whatever else is in its object is ignored, apart
+// from an id, by which the room knows it when it is sent again. What asks for an acknowledgement gets one: {ok: true, …}
+// or {ok: false, error: code, …}.
 //
-// The comments name the clauses of [chat.Transport] that each piece keeps. A connection is served by
+// An offset is a position in the room's order. The script keeps the last that it got, and comes back with it; so each
+// event has one, as a last string, and the events to one page alone that of the event before: see recovery.go.
 //
-//	room.Serve(ctx, newTransport(socket, plain), &chat.ServeOptions{Spectators: true})
+// The comments name the clauses of [chat.Transport] that each piece keeps.
 type transport struct {
-	socket *socketio.Socket
-	forms  *forms
-	serial int // of the last request; Receive's own, for Receive never runs twice at a time (T1)
+	socket  *socketio.Socket
+	forms   *forms
+	visit   visit
+	members func() []chat.User
+	opening []chat.Request // what it asks for by itself, before the page does
+	serial  int            // of the last request; Receive's own, for Receive never runs twice at a time (T1)
+	at      chat.Position  // the last event delivered; Deliver's own (T1)
 
 	mu    sync.Mutex                 // guards asked: Receive and Deliver do run at the same time (T1)
 	asked map[string]*socketio.Event // what has not been answered, by Ref
 }
 
-func newTransport(s *socketio.Socket, f *forms) *transport {
-	return &transport{socket: s, forms: f, asked: make(map[string]*socketio.Event)}
+func newTransport(s *socketio.Socket, f *forms, v visit, members func() []chat.User) *transport {
+	t := &transport{socket: s, forms: f, visit: v, members: members, at: v.after, asked: make(map[string]*socketio.Event)}
+	from := chat.SubscribeOptions{After: v.after}
+	if v.recovered {
+		t.opening = append(t.opening, chat.LoginRequest{Ref: resume, Token: v.token(), Hear: from})
+	}
+	t.opening = append(t.opening, chat.SubscribeRequest{Ref: hear, Hear: from})
+	return t
 }
 
-// hear is the Ref of the request that no page sends: every one of them hears the room from the first moment on. Its
-// answer brings the list of users, which a newcomer would otherwise not see before somebody moves.
-const hear = "0"
+// serve serves the page for as long as it is connected. o is for all pages.
+func (t *transport) serve(room *chat.Room, o chat.ServeOptions) error {
+	o.Token, o.UserID = t.visit.token(), t.visit.userID()
+	return room.Serve(context.Background(), t, &o)
+}
+
+// The Refs of the requests that no page sends. Every one of them hears the room from the first moment on; one that was
+// here before takes up its session, if it had one.
+const (
+	resume = "resume"
+	hear   = "hear"
+)
 
 // Receive returns the page's next request. T4: the socket's own error is what the room wants, [io.EOF] for a page that
 // said goodbye and another for one that was lost.
 func (t *transport) Receive() (chat.Request, error) {
-	if t.serial++; t.serial == 1 {
-		return chat.SubscribeRequest{Ref: hear}, nil
+	if len(t.opening) > 0 {
+		req := t.opening[0]
+		t.opening = t.opening[1:]
+		return req, nil
 	}
+	t.serial++
 	e, err := t.socket.Receive()
 	if err != nil {
 		return nil, slow(err)
@@ -84,7 +109,13 @@ func request(ref string, e *socketio.Event) chat.Request {
 		if err != nil {
 			return chat.BadRequest{Ref: ref, Err: fmt.Errorf("message: field message %w", err)}
 		}
-		return chat.SendRequest{Ref: ref, Text: words}
+		var id string // of none, or of one that is no ID, the room says so
+		if fields["id"] != nil {
+			if id, err = text(fields["id"]); err != nil {
+				return chat.BadRequest{Ref: ref, Err: fmt.Errorf("message: field id %w", err)}
+			}
+		}
+		return chat.SendRequest{Ref: ref, ID: id, Text: words}
 	case "loginOut":
 		return chat.LogoutRequest{Ref: ref}
 	}
@@ -112,12 +143,15 @@ func (t *transport) Deliver(b *chat.Batch) error {
 	enc := t.socket.Encoding()
 	f := t.forms.formats[enc]
 	for _, units := range [][]byte{b.Encoded(f), b.Roster(f)} {
-		if units == nil {
+		if len(units) == 0 {
 			continue
 		}
 		if err := t.socket.WriteEncoded(enc, units); err != nil {
 			return slow(err)
 		}
+	}
+	if n := len(b.Events()); n > 0 {
+		t.at = b.Events()[n-1].Meta().Pos
 	}
 	return nil
 }
@@ -144,9 +178,12 @@ type ack struct {
 func (t *transport) answer(reply chat.Reply) error {
 	switch r := reply.(type) {
 	case chat.SubscribeReply:
-		return t.socket.Emit("updateUserList", t.forms.list(r.Start.Roster))
-	case chat.LoginReply: // r.Start tells nothing new: the page hears the room since it connected
-		if err := t.socket.Emit("loginSuccess"); err != nil {
+		return t.list()
+	case chat.LoginReply:
+		if r.Ref == resume {
+			return t.list()
+		}
+		if err := t.socket.Emit("loginSuccess", nil, t.at); err != nil {
 			return err
 		}
 		return t.acknowledge(t.take(r.Ref), ack{OK: true, Pos: &r.Pos, Username: t.forms.escape(r.User.Name)})
@@ -158,11 +195,22 @@ func (t *transport) answer(reply chat.Reply) error {
 	return nil
 }
 
+// list brings the list of users, which a newcomer would otherwise not see before somebody moves, and one who comes back
+// not at all.
+func (t *transport) list() error {
+	return t.socket.Emit("updateUserList", t.forms.list(t.members()))
+}
+
 // refuse tells the page that a request was refused. The original has no event for that, but one that its pages
 // understand: a loginOut of nobody says "you are not logged in".
 func (t *transport) refuse(ref string, err error) error {
-	if ref == hear {
-		return err // a page that can't hear the room is of no use; Serve ends it
+	switch {
+	case ref == resume && errors.Is(err, chat.ErrToken): // it was not logged in; hear asks for the rest
+		return nil
+	case ref == hear && errors.Is(err, chat.ErrHearing): // it was
+		return nil
+	case ref == resume, ref == hear:
+		return err // a page that can't hear the room is of no use; Serve ends it, and it comes back
 	}
 	a := ack{Error: chat.Code(err)}
 	var limit chat.LimitError
@@ -171,7 +219,7 @@ func (t *transport) refuse(ref string, err error) error {
 	}
 	e := t.take(ref)
 	if errors.Is(err, chat.ErrNotLoggedIn) || e != nil && e.Name == "login" {
-		if err := t.socket.Emit("loginOut"); err != nil {
+		if err := t.socket.Emit("loginOut", nil, t.at); err != nil {
 			return err
 		}
 	}
@@ -239,11 +287,11 @@ func (f *forms) newFormat(enc socketio.Encoding) *chat.Format {
 		Append: func(dst []byte, e chat.Event) []byte {
 			switch e := e.(type) {
 			case chat.Joined:
-				return event(dst, "notify", f.escape(e.User.Name))
+				return event(dst, "notify", f.escape(e.User.Name), e.At.Pos)
 			case chat.Said:
-				return event(dst, "recevied", f.escape(e.User.Name), f.escape(e.Text))
+				return event(dst, "recevied", f.escape(e.User.Name), f.escape(e.Text), e.At.Pos)
 			case chat.Left:
-				return event(dst, "loginOut", f.escape(e.User.Name))
+				return event(dst, "loginOut", f.escape(e.User.Name), e.At.Pos)
 			}
 			return dst // Resumed: who was away was not missed on the page
 		},

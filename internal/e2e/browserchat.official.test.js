@@ -83,8 +83,49 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
     assert.ok(ann.connected);
   });
 
-  test(`the official client comes back when the network does: ${transports}`, async (t) => {
-    const server = await start(program, ["-addr", "127.0.0.1:0", "-heartbeat", "1s"]);
+  test(`the official client goes on where it was: ${transports}`, async (t) => {
+    const server = await start(program, ["-addr", "127.0.0.1:0"]);
+    t.after(() => server.stop());
+    const proxy = await startProxy(server.port);
+    t.after(() => proxy.close());
+    const ann = await join(t, server.url, ["websocket"]);
+    ann.emit("login", "Ann");
+    await until(() => ann.list, ["Ann"]);
+    const bob = await join(t, `http://127.0.0.1:${proxy.port}/`, transports);
+    assert.equal(bob.recovered, false);
+    const { id } = bob;
+    const said = [];
+    const say = async (from, name, words) => {
+      said.push(["recevied", name, words]);
+      const answer = await from.timeout(20_000).emitWithAck("message", { message: words, id: words });
+      assert.equal(answer.ok, true);
+    };
+    // Before it has received anything with an offset, then as a member, again and again.
+    for (let n = 0; n < 4; n++) {
+      const gone = once(bob, "disconnect");
+      proxy.cut();
+      await gone;
+      for (let i = 0; i < 3; i++) await say(ann, "Ann", `${n}.${i}`);
+      const back = once(bob, "connect");
+      bob.list = undefined;
+      proxy.restore();
+      await back;
+      assert.deepEqual([bob.recovered, bob.id], [true, id], `time ${n}`);
+      await until(() => bob.list, n ? ["Ann", "Bob"] : ["Ann"], "the list comes anew");
+      if (n === 0) {
+        bob.emit("login", "Bob");
+        await until(() => ann.list, ["Ann", "Bob"]);
+        said.push(["loginSuccess"], ["notify", "Bob"]);
+      } else {
+        await say(bob, "Bob", `${n}`);
+      }
+      await until(() => bob.heard, said);
+    }
+    await until(() => ann.heard.slice(2), said.filter(([event]) => event !== "loginSuccess"), "nobody saw it go");
+  });
+
+  test(`the official client comes back too late: ${transports}`, async (t) => {
+    const server = await start(program, ["-addr", "127.0.0.1:0", "-heartbeat", "1s", "-linger", "0"]);
     t.after(() => server.stop());
     const proxy = await startProxy(server.port);
     t.after(() => proxy.close());
@@ -99,6 +140,7 @@ for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]])
     const back = once(bob, "connect");
     proxy.restore();
     await back;
+    assert.equal(bob.recovered, false);
     bob.emit("login", "Bob");
     await until(() => ann.list, ["Bob"]);
   });

@@ -137,8 +137,39 @@ test("a tab that polls leaves at once when it is closed", async (t) => {
 });
 
 for (const how of ["cut", "stall"]) {
-  test(`the network is pulled (${how}) and back: the user comes back by itself`, async (t) => {
+  test(`the plug is pulled (${how}) and back: nothing is missing, nothing twice, and nobody noticed`, async (t) => {
     const { server, join } = await chat(t, "-heartbeat", "2s");
+    const proxy = await startProxy(server.port);
+    t.after(() => proxy.close());
+    const ann = await join();
+    await enter(ann, "Ann");
+    const bob = await join(undefined, `http://127.0.0.1:${proxy.port}/`);
+    await enter(bob, "Bob");
+    await until(() => members(ann), ["Ann", "Bob"]);
+    const quiet = (await rows(ann)).filter((row) => !Array.isArray(row));
+    const want = [];
+    for (const n of [1, 2]) {
+      proxy[how]();
+      await until(() => link(bob), "off");
+      await send(bob, `written while away ${n}`);
+      await until(() => bob.locator("#text .own").last().getAttribute("data-state"), "waiting");
+      for (const words of [`missed ${n}`, `missed ${n} as well`]) {
+        await send(ann, words);
+        want.push(["Ann", words]);
+      }
+      await until(() => said(ann), want);
+      proxy.restore();
+      await until(() => link(bob), "on");
+      want.push(["Bob", `written while away ${n}`]);
+      for (const page of [ann, bob]) await until(() => said(page), want);
+      await until(() => bob.locator("#text .own").last().getAttribute("data-state"), "seen");
+    }
+    assert.deepEqual((await rows(ann)).filter((row) => !Array.isArray(row)), quiet, "nobody saw it go");
+    assert.deepEqual((await rows(bob)).filter((row) => /again|missing/.test(row)), [], "there is no gap to speak of");
+  });
+
+  test(`the network is pulled (${how}) and back too late: the user comes back by itself, and is told of the gap`, async (t) => {
+    const { server, join } = await chat(t, "-heartbeat", "2s", "-linger", "0");
     const proxy = await startProxy(server.port);
     t.after(() => proxy.close());
     const ann = await join();
@@ -154,10 +185,57 @@ for (const how of ["cut", "stall"]) {
     await until(() => link(bob), "on");
     await until(async () => [await members(ann), await members(bob)], [["Ann", "Bob"], ["Ann", "Bob"]]);
     await until(() => said(ann), [["Bob", "kept"]]);
+    await until(() => rows(bob).then((all) => all.filter((row) => /may be missing/.test(row)).length), 1);
     await send(ann, "welcome back");
     await until(() => said(bob), [["Bob", "kept"], ["Ann", "welcome back"]]);
   });
 }
+
+test("a message whose answer was lost is sent again, and said once", async (t) => {
+  const { server, join } = await chat(t);
+  const proxy = await startProxy(server.port);
+  t.after(() => proxy.close());
+  const ann = await join();
+  const bob = await join(undefined, `http://127.0.0.1:${proxy.port}/`);
+  await enter(bob, "Bob");
+  await until(() => members(ann), ["Bob"]);
+  const state = () => bob.locator("#text .own").last().getAttribute("data-state");
+  const want = [];
+  for (const arrives of [true, false, true]) {
+    if (arrives) proxy.deafen();
+    else proxy.stall();
+    const words = `number ${want.length}`;
+    await send(bob, words);
+    want.push(["Bob", words]);
+    if (arrives) await until(() => said(ann), want, "it has arrived");
+    assert.equal(await state(), "sent", "and its page does not know");
+    proxy.cut();
+    await until(() => link(bob), "off");
+    assert.equal(await state(), "waiting");
+    proxy.restore();
+    await until(state, "seen");
+    for (const page of [ann, bob]) await until(() => said(page), want);
+  }
+});
+
+test("a login whose answer was lost: the page finds itself logged in", async (t) => {
+  const { server, join } = await chat(t);
+  const proxy = await startProxy(server.port);
+  t.after(() => proxy.close());
+  const ann = await join();
+  const bob = await join(undefined, `http://127.0.0.1:${proxy.port}/`);
+  proxy.deafen();
+  await login(bob, "Bob");
+  await until(() => members(ann), ["Bob"]);
+  proxy.cut();
+  await until(() => link(bob), "off");
+  proxy.restore();
+  await bob.locator("#sendForm").waitFor({ state: "visible" });
+  await send(bob, "it is me");
+  for (const page of [ann, bob]) await until(() => said(page), [["Bob", "it is me"]]);
+  await until(() => bob.locator("#text .own").last().getAttribute("data-state"), "seen");
+  assert.deepEqual((await rows(ann)).filter((row) => !Array.isArray(row)), ["Bob joined."]);
+});
 
 test("the server ends: everybody is told, exit 0; another one at its address: all are back", async (t) => {
   const { server, join } = await chat(t);

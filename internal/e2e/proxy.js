@@ -22,6 +22,11 @@ export async function startProxy(target) {
       for (const pair of pairs) pair.pause();
     },
 
+    // deafen lets through what clients send, and nothing back.
+    deafen() {
+      for (const pair of pairs) pair.deafen();
+    },
+
     // restore lets through what was held, and new connections.
     restore() {
       proxy.state = "up";
@@ -42,6 +47,10 @@ export async function startProxy(target) {
         pairs.delete(pair);
         near.destroy();
         far.destroy();
+      },
+      deafen() {
+        far.unpipe(near);
+        far.pause();
       },
       pause() {
         near.unpipe(far);

@@ -1,11 +1,15 @@
 // The chat page's script. It speaks the events of the original page:
 //
-//   sent      login(name)  message({username, message}, ack)  loginOut()
+//   sent      login(name, ack)  message({username, message, id}, ack)  loginOut()
 //   received  loginSuccess()  notify(name)  updateUserList([{username}, …])
 //             recevied(name, text)  loginOut(name), or loginOut(): a refusal
 //
-// An event may carry further arguments; they are ignored. Strangers' text
-// reaches the document through textContent alone. login, send, loginOut and
+// An event may carry further arguments, such as the offset that socket.io.js
+// comes back with after a loss. Where the server then gives us what we missed
+// (socket.recovered) we are still in, and what we said goes on under its id:
+// sent again, it is said once. Else there may be a gap, and the page says so.
+//
+// Strangers' text reaches the document through textContent alone. login, send, loginOut and
 // message are global functions, as in the original.
 "use strict";
 
@@ -317,7 +321,10 @@ function ask() {
   asked = people.username;
   ended = "";
   if (ghost) ghost.timer = 0;
-  if (socket.connected) socket.emit("login", asked);
+  if (!socket.connected) return;
+  socket.emit("login", asked, (answer) => {
+    if (answer?.error === "logged_in" && phase !== "in") enter(true); // we are: the answer was lost with the connection
+  });
 }
 
 function loginOut() {
@@ -360,16 +367,19 @@ function ghostLeft() {
   else ghost.freed = true; // a login is under way, and may have come too early
 }
 
-socket.on("loginSuccess", () => {
+socket.on("loginSuccess", () => enter(false));
+
+// enter makes us a member; noticed if our own notify has come already.
+function enter(noticed) {
   const first = phase !== "back";
   if (phase === "out") people = { username: asked, message: "" };
   stopGhost();
-  seen = false;
+  seen = noticed;
   setPhase("in");
   message(t.loginSuccess(people.username), 1);
   if (first) info.focus();
   pump();
-});
+}
 
 socket.on("notify", (name) => {
   if (typeof name !== "string") return;
@@ -412,8 +422,9 @@ socket.on("loginOut", (name) => {
 
 // ---- What we say: sent one at a time, in the order written.
 
-// A post is {words, row, state, tries, timer, unsure}. Its state: waiting,
-// sent, ok (accepted, not yet seen in the room's order) or failed.
+// A post is {id, words, row, state, tries, timer, unsure}. Its state: waiting,
+// sent, ok (accepted, not yet seen in the room's order) or failed. unsure: it
+// was sent, and what became of it is not known.
 const outbox = [];
 
 function send() {
@@ -424,11 +435,15 @@ function send() {
   people.message = words;
   info.value = "";
   toEnd();
-  const post = { words, row: said(people.username, words, true), state: "", tries: 0, timer: 0, unsure: false };
+  const row = said(people.username, words, true);
+  const post = { id: newID(), words, row, state: "", tries: 0, timer: 0, unsure: false };
   outbox.push(post);
   mark(post, "waiting");
   pump();
 }
+
+// newID needs only be unlike our others; crypto.randomUUID is for secure pages alone.
+const newID = () => [...crypto.getRandomValues(new Uint32Array(4))].map((n) => n.toString(36)).join("");
 
 function pump() {
   if (phase !== "in" || outbox.some((post) => post.state === "sent")) return;
@@ -437,7 +452,8 @@ function pump() {
   mark(post, "sent");
   const attempt = ++post.tries;
   post.timer = setTimeout(() => fail(post, t.unsure, true), ACK_MS);
-  socket.emit("message", { username: people.username, message: post.words }, (answer) => {
+  const said = { username: people.username, message: post.words, id: post.id };
+  socket.emit("message", said, (answer) => {
     if (!outbox.includes(post)) return; // seen in the room already, or given up
     if (answer?.ok !== false) {
       mark(post, "ok");
@@ -499,14 +515,30 @@ function edit(post) {
   focusInput();
 }
 
-// unsend sorts the posts when there is no way to send: what was on its way may
-// have arrived, what waits goes on waiting unless we are out.
+// unsend sorts the posts when there is no way to send: what waits goes on waiting
+// unless we are out, and so does what was on its way and may have arrived.
 function unsend() {
   for (const post of [...outbox]) {
-    if (post.state === "sent") fail(post, t.unsure, true);
-    else if (post.state === "ok") outbox.splice(outbox.indexOf(post), 1);
+    if (post.state === "sent" && phase === "out") fail(post, t.unsure, true);
+    else if (post.state === "sent") waitUnsure(post);
+    else if (post.state === "waiting" && post.unsure && phase === "out") fail(post, t.unsure, true);
     else if (post.state === "waiting" && phase === "out") fail(post, t.failed(), false);
     else if (post.state === "waiting") mark(post, "waiting");
+  }
+}
+
+function waitUnsure(post) {
+  post.unsure = true;
+  mark(post, "waiting");
+}
+
+// anew is called where we are in by another session than before: an id means
+// nothing to it, so what may have arrived is not sent again without asking.
+function anew() {
+  for (const post of [...outbox]) {
+    if (post.state === "ok") outbox.splice(outbox.indexOf(post), 1);
+    else if (post.unsure && post.state === "waiting") fail(post, t.unsure, true);
+    post.id = newID();
   }
 }
 
@@ -544,9 +576,17 @@ function setLink(link) {
 
 socket.on("connect", () => {
   setLink("on");
-  if (wasConnected && !socket.recovered) message(t.gap, 2);
+  if (wasConnected && !socket.recovered) {
+    message(t.gap, 2);
+    anew();
+  }
   wasConnected = true;
-  if (phase === "asking" || phase === "back") ask();
+  if (phase === "back" && socket.recovered) {
+    setPhase("in"); // the server kept our place
+    pump();
+  } else if (phase === "asking" || phase === "back") {
+    ask();
+  }
 });
 
 socket.on("connect_error", () => {
