@@ -2,8 +2,8 @@ package chat
 
 import "time"
 
-// A Transport is one client's connection, as [Room.Serve] uses it. The clauses are the contract; package chattest will
-// hold a transport to them.
+// A Transport is one client's connection, as [Room.Serve] uses it. The clauses are the contract; TestTransport of package
+// chattest holds a transport to them.
 //
 //   - T1 Receive and Deliver run at the same time as each other, never as themselves.
 //   - T2 Close may come at any time, from anywhere, often, and returns at once; the other two then return an error soon.

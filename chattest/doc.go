@@ -1,6 +1,7 @@
 // Package chattest holds what others write for package chat to its contracts, and helps to test programs that use it.
 //
 //   - [TestLog] and [CheckLog] hold a [chat.Log] to its clauses.
+//   - [TestTransport] and [CheckTransport] hold a [chat.Transport] to its clauses.
 //   - [Pipe] is a connection in memory: a room's side, and the client for a test to play.
 //
 // A kit is a list of cases, each of which tests a clause, or a part of one, on a fresh instance. What is broken is told

@@ -1,0 +1,157 @@
+package chattest
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"example.com/chat"
+)
+
+// A board holds what several goroutines look at and wait for.
+type board struct {
+	mu    sync.Mutex
+	moved chan struct{} // closed when something changes
+}
+
+// set changes what is on the board.
+func (b *board) set(change func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change()
+	if b.moved != nil {
+		close(b.moved)
+		b.moved = nil
+	}
+}
+
+// get reads what is on the board.
+func (b *board) get(look func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	look()
+}
+
+// until waits until cond holds, and reports false when that has not been so for d.
+func (b *board) until(d time.Duration, cond func() bool) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		b.mu.Lock()
+		ok := cond()
+		if b.moved == nil {
+			b.moved = make(chan struct{})
+		}
+		moved := b.moved
+		b.mu.Unlock()
+		if ok {
+			return true
+		}
+		select {
+		case <-moved:
+		case <-timer.C:
+			return false
+		}
+	}
+}
+
+// A tap is around a transport, and watches the calls.
+type tap struct {
+	board
+	inner chat.Transport
+
+	receiving, delivering int           // how many calls run
+	causes                []error       // what the calls of Close were told
+	received              error         // what Receive ended with
+	undelivered           error         // what Deliver ended with
+	bad                   int           // how many requests were a BadRequest
+	taken                 uint64        // the last position that Deliver has taken over
+	returned              bool          // Serve has
+	faults                []ClauseError // in the calls themselves
+}
+
+var errNoRequest = errors.New("neither a request nor an error")
+
+func (t *tap) Receive() (chat.Request, error) {
+	t.enter(&t.receiving, "Receive")
+	req, err := t.inner.Receive()
+	t.set(func() {
+		t.receiving--
+		switch req.(type) {
+		case nil:
+			if err == nil {
+				err = errNoRequest
+				t.fault("T4", "Receive returned neither a request nor an error")
+			}
+		case chat.BadRequest:
+			t.bad++
+		}
+		if err != nil && t.received == nil {
+			t.received = err
+		}
+	})
+	return req, err
+}
+
+func (t *tap) Deliver(b *chat.Batch) error {
+	t.enter(&t.delivering, "Deliver")
+	err := t.inner.Deliver(b)
+	t.set(func() {
+		t.delivering--
+		if err != nil {
+			t.undelivered = err
+		} else if events := b.Events(); len(events) > 0 {
+			t.taken = events[len(events)-1].Meta().Pos.Seq
+		}
+	})
+	return err
+}
+
+func (t *tap) Close(cause error) error {
+	t.set(func() {
+		t.causes = append(t.causes, cause)
+		if t.returned {
+			t.fault("T7", "Serve had returned when Close was called")
+		}
+	})
+	return t.inner.Close(cause)
+}
+
+func (t *tap) enter(calls *int, name string) {
+	t.set(func() {
+		if *calls++; *calls > 1 {
+			t.fault("T1", name+" was called beside itself")
+		}
+		if t.returned {
+			t.fault("T7", "Serve had returned when "+name+" was called")
+		}
+	})
+}
+
+// ended notes that Serve has returned.
+func (t *tap) ended() {
+	t.set(func() {
+		t.returned = true
+		if t.receiving+t.delivering > 0 {
+			t.fault("T7", "Serve did not wait for Receive and Deliver")
+		}
+		if len(t.causes) == 0 {
+			t.fault("T7", "Serve did not call Close")
+		}
+	})
+}
+
+// cause returns what the connection was closed with first, if it was.
+func (t *tap) cause() (cause error, closed bool) {
+	t.get(func() {
+		if closed = len(t.causes) > 0; closed {
+			cause = t.causes[0]
+		}
+	})
+	return cause, closed
+}
+
+// fault notes a call that should not have been, or what came of one. The mutex is held.
+func (t *tap) fault(clause, text string) {
+	t.faults = append(t.faults, ClauseError{Clause: clause, Text: text})
+}
