@@ -75,11 +75,11 @@ func (c *client) dispatch(p *packet) error {
 	case sioDisconnect:
 		sock.finish(io.EOF)
 	case sioEvent:
-		return sock.push(&Event{Name: p.name, Args: p.args, Attachments: p.attachments, sock: sock, id: p.id, size: p.size})
+		return sock.push(&Event{Name: p.name, Values: Values{p.args, p.attachments}, sock: sock, id: p.id, size: p.size})
 	case sioAck:
 		if ch, ok := sock.calls[p.id]; ok {
 			delete(sock.calls, p.id)
-			ch <- reply{p.args, p.attachments} // has room for it
+			ch <- Values{p.args, p.attachments} // has room for it
 		}
 	}
 	return nil

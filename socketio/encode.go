@@ -40,8 +40,10 @@ func (e Encoding) String() string {
 // bytes don't depend on the socket, so an event for many is encoded once.
 //
 // Arguments are encoded as package json does, but for one of type []byte, which
-// goes as a binary attachment. namespace "" is "/". It returns ErrReserved, or
-// json's error, and then dst as it was.
+// goes as a binary attachment, and for one of type [Values], which must be the
+// only one and stands for all of its own: so binary goes at any depth. namespace
+// "" is "/". It returns ErrReserved, ErrValue, or json's error, and then dst as
+// it was.
 func AppendEvent(dst []byte, enc Encoding, namespace, name string, args ...any) ([]byte, error) {
 	return appendEvent(dst, enc, namespace, noID, name, args)
 }
@@ -57,13 +59,13 @@ func appendEvent(dst []byte, enc Encoding, namespace string, id int64, name stri
 
 var scratch = sync.Pool{New: func() any { return new([]byte) }}
 
+const maxScratch = 64 << 10 // a larger one is not kept
+
 // appendArgs appends an EVENT or ACK, or its binary kind, as one unit.
 func appendArgs(dst []byte, enc Encoding, typ byte, namespace string, id int64, name *string, args []any) ([]byte, error) {
-	var attachments [][]byte
-	for _, a := range args {
-		if b, ok := a.([]byte); ok {
-			attachments = append(attachments, b)
-		}
+	attachments, err := attachmentsOf(args)
+	if err != nil {
+		return dst, err
 	}
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
@@ -80,40 +82,104 @@ func appendArgs(dst []byte, enc Encoding, typ byte, namespace string, id int64, 
 		b = strconv.AppendInt(b, id, 10)
 	}
 	b = append(b, '[')
-	first := true
 	if name != nil {
-		j, err := json.Marshal(*name)
-		if err != nil {
+		if b, err = appendValue(b, *name); err != nil {
 			return dst, err
 		}
-		b, first = append(b, j...), false
 	}
 	num := 0
 	for _, a := range args {
-		if !first {
-			b = append(b, ',')
-		}
-		first = false
-		if _, ok := a.([]byte); ok {
-			b = append(b, `{"_placeholder":true,"num":`...)
+		switch a := a.(type) {
+		case Values:
+			for _, raw := range a.Args {
+				if b, err = appendValue(appendComma(b), raw); err != nil {
+					return dst, err
+				}
+			}
+		case []byte:
+			b = append(appendComma(b), `{"_placeholder":true,"num":`...)
 			b = strconv.AppendInt(b, int64(num), 10)
 			b = append(b, '}')
 			num++
-			continue
+		default:
+			if b, err = appendValue(appendComma(b), a); err != nil {
+				return dst, err
+			}
 		}
-		j, err := json.Marshal(a)
-		if err != nil {
-			return dst, err
-		}
-		b = append(b, j...)
 	}
 	b = append(b, ']')
-	*buf = b
+	if cap(b) <= maxScratch {
+		*buf = b
+	}
 	dst = appendUnit(dst, enc, b)
 	for _, a := range attachments {
 		dst = appendBinaryUnit(dst, enc, a)
 	}
 	return dst, nil
+}
+
+// attachmentsOf collects the binary arguments.
+func attachmentsOf(args []any) ([][]byte, error) {
+	var attachments [][]byte
+	for _, a := range args {
+		switch a := a.(type) {
+		case Values:
+			if len(args) > 1 {
+				return nil, fmt.Errorf("%w: Values beside other arguments", ErrValue)
+			}
+			return a.Attachments, nil
+		case []byte:
+			attachments = append(attachments, a)
+		}
+	}
+	return attachments, nil
+}
+
+// appendComma separates a value from one before it.
+func appendComma(b []byte) []byte {
+	if b[len(b)-1] == '[' {
+		return b
+	}
+	return append(b, ',')
+}
+
+// appendValue appends v as package json encodes it; what events are mostly made
+// of without reflection.
+func appendValue(b []byte, v any) ([]byte, error) {
+	switch v := v.(type) {
+	case nil:
+		return append(b, "null"...), nil
+	case bool:
+		return strconv.AppendBool(b, v), nil
+	case int:
+		return strconv.AppendInt(b, int64(v), 10), nil
+	case int64:
+		return strconv.AppendInt(b, v, 10), nil
+	case uint64:
+		return strconv.AppendUint(b, v, 10), nil
+	case string:
+		if plain(v) {
+			b = append(b, '"')
+			b = append(b, v...)
+			return append(b, '"'), nil
+		}
+	}
+	j, err := json.Marshal(v)
+	if err != nil {
+		return b, err
+	}
+	return append(b, j...), nil
+}
+
+// plain reports whether s is its own encoding in JSON.
+func plain(s string) bool {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c < ' ', c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
+			return false
+		}
+	}
+	return true
 }
 
 func appendNamespace(b []byte, namespace string) []byte {

@@ -81,6 +81,9 @@ type Options struct {
 	// MaxAttachments is the largest number of attachments of one packet. Zero
 	// means 10.
 	MaxAttachments int
+	// MaxCalls is how many of Socket.Call may wait for one socket's client; one
+	// more returns ErrCalls. Zero means 1,000.
+	MaxCalls int
 	// MaxConnects is how many CONNECT packets a client may send at once, and
 	// from then on a minute: each costs a Socket and what the program keeps for
 	// it. One more ends the connection with ErrTooMany. Zero means 60.
@@ -144,6 +147,7 @@ func (o *Options) withDefaults() Options {
 	}{
 		{&c.MaxUnread, 1 << 20},
 		{&c.MaxAttachments, 10},
+		{&c.MaxCalls, 1000},
 		{&c.MaxConnects, 60},
 		{&c.MaxNamespaces, 32},
 	} {

@@ -38,8 +38,10 @@ var (
 	ErrDisconnected = errors.New("socketio: disconnected")
 )
 
-// Errors of Event.Ack.
+// Errors of Socket.Call and Event.Ack.
 var (
+	// ErrCalls means that Options.MaxCalls calls wait for the client already.
+	ErrCalls = errors.New("socketio: too many calls wait for an acknowledgement")
 	// ErrNoAck means that the client asked for no acknowledgement.
 	ErrNoAck = errors.New("socketio: no acknowledgement asked for")
 	// ErrAcked means that it has got one.
@@ -67,16 +69,11 @@ type Socket struct {
 	pending  bool   // the CONNECT is not answered yet
 	cancel   func() // ends Options.Connect's context, or nil
 	patience alarm  // for its answer
-	calls    map[int64]chan reply
+	calls    map[int64]chan Values
 	nextID   int64
 
 	leaving bool // the goroutine of a Disconnect runs
 	closing bool // and is to close the connection
-}
-
-type reply struct {
-	args        []json.RawMessage
-	attachments [][]byte
 }
 
 func newSocket(c *client, namespace string, auth json.RawMessage) *Socket {
@@ -167,19 +164,25 @@ func (k *Socket) Emit(name string, args ...any) error {
 }
 
 // Call sends an event and waits for the client's acknowledgement, whose
-// arguments it returns; binary ones stay placeholders. It returns ctx's error
-// if that ends first, but a write that has begun is bounded by WriteTimeout.
-func (k *Socket) Call(ctx context.Context, name string, args ...any) ([]json.RawMessage, error) {
-	ch := make(chan reply, 1)
+// arguments it returns. It returns ctx's error if that ends first, but a write
+// that has begun is bounded by WriteTimeout; an acknowledgement that comes later
+// is dropped. Besides that, and what Emit returns, it returns ErrCalls if
+// Options.MaxCalls others wait for this socket's client.
+func (k *Socket) Call(ctx context.Context, name string, args ...any) (Values, error) {
+	ch := make(chan Values, 1)
 	k.s.mu.Lock()
 	if k.over != nil {
 		defer k.s.mu.Unlock()
-		return nil, k.over
+		return Values{}, k.over
+	}
+	if limit := k.s.srv.opts.MaxCalls; limit >= 0 && len(k.calls) >= limit {
+		k.s.mu.Unlock()
+		return Values{}, ErrCalls
 	}
 	id := k.nextID
 	k.nextID++
 	if k.calls == nil {
-		k.calls = make(map[int64]chan reply)
+		k.calls = make(map[int64]chan Values)
 	}
 	k.calls[id] = ch
 	enc := k.s.transport
@@ -190,24 +193,24 @@ func (k *Socket) Call(ctx context.Context, name string, args ...any) ([]json.Raw
 		k.s.mu.Unlock()
 	}()
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return Values{}, err
 	}
 	b, err := appendEvent(nil, enc, k.namespace, id, name, args)
 	if err != nil {
-		return nil, err
+		return Values{}, err
 	}
 	if err := k.WriteEncoded(enc, b); err != nil {
-		return nil, err
+		return Values{}, err
 	}
 	select {
-	case r := <-ch:
-		return r.args, nil
+	case v := <-ch:
+		return v, nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return Values{}, ctx.Err()
 	case <-k.done:
 		k.s.mu.Lock()
 		defer k.s.mu.Unlock()
-		return nil, k.over
+		return Values{}, k.over
 	}
 }
 
@@ -274,11 +277,8 @@ const goodbye = time.Second // for the DISCONNECT before a connection is closed
 
 // An Event is one event of a client's.
 type Event struct {
-	Name string
-	Args []json.RawMessage // the arguments after the name
-	// Attachments are the binary arguments; in Args, {"_placeholder":true,
-	// "num":i} stands for the i-th.
-	Attachments [][]byte
+	Name   string
+	Values // the arguments after the name
 
 	sock  *Socket
 	id    int64
@@ -288,18 +288,6 @@ type Event struct {
 
 // cost is what a queued event counts for, in bytes.
 func (e *Event) cost() int { return e.size + 64*(1+len(e.Args)) }
-
-// Binary returns argument i if it is binary.
-func (e *Event) Binary(i int) ([]byte, bool) {
-	if i < 0 || i >= len(e.Args) {
-		return nil, false
-	}
-	n := placeholder(e.Args[i])
-	if n < 0 || n >= len(e.Attachments) {
-		return nil, false
-	}
-	return e.Attachments[n], true
-}
 
 // WantsAck reports whether the client asked for an acknowledgement.
 func (e *Event) WantsAck() bool { return e.sock != nil && e.id != noID }

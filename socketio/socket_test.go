@@ -269,25 +269,26 @@ func TestSocket(t *testing.T) {
 			c := w.ws().connect()
 			s := <-w.sockets
 			type result struct {
-				Args string
-				Err  error
+				Values string
+				Err    error
 			}
 			got := make(chan result, 1)
 			call := func(ctx context.Context) {
-				args, err := s.Call(ctx, "question", 1, []byte{7})
-				b, _ := json.Marshal(args)
-				got <- result{string(b), err}
+				v, err := s.Call(ctx, "question", 1, []byte{7})
+				got <- result{fmt.Sprintf("%s %q", v.Args, v.Attachments), err}
 			}
 			go call(w.Context())
 			c.want(text(`451-0["question",1,{"_placeholder":true,"num":0}]`), frame{2, "\x07"})
 			c.send(text(`4399["nobody asked"]`), text(`430["yes",{"a":1}]`), text(`430["again"]`))
-			if r := <-got; r != (result{`["yes",{"a":1}]`, nil}) {
+			if r := <-got; r != (result{`["yes" {"a":1}] []`, nil}) {
 				w.Errorf("got %v", r)
 			}
 			go call(w.Context())
 			c.want(text(`451-1["question",1,{"_placeholder":true,"num":0}]`), frame{2, "\x07"})
-			c.send(text(`461-1[{"_placeholder":true,"num":0}]`), frame{2, "\x01"})
-			if r := <-got; r != (result{`[{"_placeholder":true,"num":0}]`, nil}) {
+			c.send(text(`461-1[{"a":{"_placeholder":true,"num":0}}]`))
+			synctest.Wait()
+			c.send(frame{2, "\x01"})
+			if r := <-got; r != (result{`[{"a":{"_placeholder":true,"num":0}}] ["\x01"]`, nil}) {
 				w.Errorf("got %v", r)
 			}
 			ctx, cancel := context.WithTimeout(w.Context(), time.Second)
