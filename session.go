@@ -479,9 +479,12 @@ func (s *Session) applied(rec Record, b body) {
 		if s.leaving != nil && s.leaving.then != nil {
 			s.leaving.then(rec.Pos)
 		}
-		if b.reason == Kicked {
+		switch {
+		case b.reason == Kicked:
 			s.end(err)
-		} else {
+		case b.reason == Lost && s.leaving == nil && !s.adopted: // another node took this one for dead
+			s.end(ErrFenced)
+		default:
 			s.finish(err)
 		}
 	}

@@ -406,6 +406,7 @@ func TestCloseCodesAcrossNodes(t *testing.T) {
 			}
 		}, `close 4502 {"code":"taken_over"}`, "", ""},
 		{"fenced, while nobody ended the session", time.Minute, func(_ *testing.T, w *twoServers) { w.pause() }, `close 4006 {"code":"fenced"}`, "", ""},
+		{"fenced, without a linger", 0, func(_ *testing.T, w *twoServers) { w.pause() }, `close 4006 {"code":"fenced"}`, "token", "-Ann(lost)"},
 		{"a record that cannot be read", time.Minute, func(t *testing.T, w *twoServers) {
 			if _, err := w.log.Append(context.Background(), chat.Entry{ID: "x", Key: "x", Data: []byte{99}}); err != nil {
 				t.Error(err)
