@@ -296,7 +296,7 @@ func TestEngine(t *testing.T) {
 			body, more := io.Pipe()
 			first := make(chan int, 1)
 			go func() {
-				resp, err := w.web.Post(base+p.q, "text/plain", body)
+				resp, err := w.web.Post(w.base+p.q, "text/plain", body)
 				if err != nil {
 					first <- 0
 					return
@@ -352,7 +352,7 @@ func TestEngine(t *testing.T) {
 			p.gone()
 
 			p = w.poll().connect()
-			req, err := http.NewRequest("POST", base+p.q, io.MultiReader(strings.NewReader(big))) // no length
+			req, err := http.NewRequest("POST", w.base+p.q, io.MultiReader(strings.NewReader(big))) // no length
 			if err != nil {
 				w.Fatal(err)
 			}

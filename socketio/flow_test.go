@@ -245,7 +245,7 @@ func TestPollAnsweredAndCutOff(t *testing.T) {
 			c.want(text("3probe"))
 			ctx, cancel := context.WithCancel(w.Context())
 			rec := httptest.NewRecorder()
-			go w.srv.ServeHTTP(rec, httptest.NewRequestWithContext(ctx, "GET", base+p.q, nil))
+			go w.srv.ServeHTTP(rec, httptest.NewRequestWithContext(ctx, "GET", w.base+p.q, nil))
 			synctest.Wait()
 			cancel()
 			if err := s.Emit("n"); err != nil {
@@ -270,7 +270,7 @@ func TestDeadlineIsAnInstant(t *testing.T) {
 			p := w.poll()
 			time.Sleep(45 * time.Second)
 			rec := httptest.NewRecorder()
-			w.srv.ServeHTTP(rec, httptest.NewRequest("GET", base+p.q, nil))
+			w.srv.ServeHTTP(rec, httptest.NewRequest("GET", w.base+p.q, nil))
 			if got := (response{rec.Code, rec.Body.String()}); got != refusal(1) {
 				w.Errorf("a poll got %v", got)
 			}

@@ -3,6 +3,7 @@ package socketio_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ type world struct {
 	srv  *socketio.Server
 	http *http.Server
 	web  *http.Client
+	base string // the endpoint's URL
 	net  *pipeNet
 
 	sockets chan *socketio.Socket // each that echo was started for
@@ -73,9 +75,15 @@ func inServer(t *testing.T, hs *http.Server, newServer func(w *world) *socketio.
 		mux.Handle("/socket.io/", w.srv)
 		hs.Handler = mux
 		tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return w.net.dial() }}
-		w.web = &http.Client{Transport: tr}
+		w.web, w.base = &http.Client{Transport: tr}, "http"+base
+		serve := func() error { return hs.Serve(w.net) }
+		if hs.TLSConfig != nil {
+			tr.TLSClientConfig, tr.ForceAttemptHTTP2 = &tls.Config{InsecureSkipVerify: true}, true
+			w.base = "https" + base
+			serve = func() error { return hs.ServeTLS(w.net, "", "") }
+		}
 		served := make(chan error, 1)
-		go func() { served <- hs.Serve(w.net) }()
+		go func() { served <- serve() }()
 		f(w)
 		w.net.cut()
 		tr.CloseIdleConnections()
@@ -153,11 +161,11 @@ type response struct {
 	Body   string
 }
 
-const base = "http://chat.test/socket.io/"
+const base = "://chat.test/socket.io/"
 
 func (w *world) do(method, query, body string, headers ...string) (response, http.Header) {
 	w.Helper()
-	req, err := http.NewRequest(method, base+query, strings.NewReader(body))
+	req, err := http.NewRequest(method, w.base+query, strings.NewReader(body))
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -237,7 +245,7 @@ func (p pollClient) hang() <-chan response {
 func (p pollClient) cutOff() {
 	p.w.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	req, err := http.NewRequestWithContext(ctx, "GET", base+p.q, nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", p.w.base+p.q, nil)
 	if err != nil {
 		p.w.Fatal(err)
 	}

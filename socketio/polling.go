@@ -195,9 +195,6 @@ func (s *session) post(w http.ResponseWriter, r *http.Request) {
 	})
 	defer taken() // also after the returns below
 
-	// However slowly it comes, a session that lives as long as its pongs allow
-	// can't be kept by one body.
-	rc.SetReadDeadline(time.Now().Add(s.srv.opts.PingInterval + s.srv.opts.PingTimeout))
 	body := r.Body
 	if limit := s.srv.opts.MaxPayload; limit >= 0 {
 		if r.ContentLength > limit {

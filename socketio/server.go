@@ -263,6 +263,15 @@ func refuseStatus(w http.ResponseWriter, status, code int, message string) {
 
 // ServeHTTP serves the script, handshakes, polls, posts and WebSockets.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		// However slowly it comes, and also where nobody wants it, a body can't
+		// keep its connection for longer than a client that says nothing.
+		rc, patience := http.NewResponseController(w), time.Now().Add(s.opts.PingInterval+s.opts.PingTimeout)
+		rc.SetReadDeadline(patience)
+		if r.ProtoMajor >= 2 {
+			rc.SetWriteDeadline(patience) // it is the stream's alone, and else runs while the body is read
+		}
+	}
 	if !strings.HasPrefix(r.URL.Path, s.opts.Path) {
 		http.NotFound(w, r)
 		return
