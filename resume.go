@@ -41,12 +41,20 @@ func (r *Room) resume(ctx context.Context, token string, takeOver bool, c *conn,
 		return nil, err
 	}
 	hash := tokenHash(token)
+	current := false
 	for {
 		r.mu.Lock()
 		m := r.fold.tokens[hash]
 		err := r.refusal()
 		switch {
 		case err != nil:
+		case m == nil && !current: // it may stand in the log, and this room be behind
+			r.mu.Unlock()
+			if err := r.catchUp(ctx); err != nil {
+				return nil, err
+			}
+			current = true
+			continue
 		case m == nil:
 			err = ErrToken
 		case !takeOver && r.connected(m):

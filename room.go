@@ -395,6 +395,53 @@ func (r *Room) seen(ctx context.Context, cond func() bool) error {
 	return nil
 }
 
+// catchUp waits until the room has read what stood in the log when it was called, so that what it does not know of is not
+// there. An error is an ErrUnknown, or why the room takes nothing.
+func (r *Room) catchUp(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		last, err := r.window.last(), r.refusal()
+		r.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		recs, err := r.log.Read(ctx, last, 1)
+		if err == nil && len(recs) == 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, ErrTrimmed) {
+			return fmt.Errorf("%w: %w", ErrUnknown, err)
+		}
+		if err := r.seen(ctx, func() bool { return r.window.last() != last || r.refusal() != nil }); err != nil {
+			return err
+		}
+	}
+}
+
+// reach waits until the room has read up to a position that somebody asks for, if the log has it.
+func (r *Room) reach(ctx context.Context, p Position) error {
+	r.mu.Lock()
+	_, err := r.window.find(p)
+	r.mu.Unlock()
+	if p.IsZero() || !errors.Is(err, ErrAhead) {
+		return nil
+	}
+	switch _, err := r.log.Read(ctx, p, 1); {
+	case errors.Is(err, ErrAhead), errors.Is(err, ErrEpoch):
+		return nil // the window says the same
+	case err != nil && !errors.Is(err, ErrTrimmed):
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	var refusal error
+	if err := r.seen(ctx, func() bool {
+		refusal = r.refusal()
+		return r.window.last().Seq >= p.Seq || refusal != nil
+	}); err != nil {
+		return err
+	}
+	return refusal
+}
+
 // Members returns the roster as of now, in the order of joining, in a slice of the caller's.
 func (r *Room) Members() []User {
 	r.mu.Lock()
@@ -417,6 +464,9 @@ func (r *Room) Kick(ctx context.Context, name, note string) error {
 		return r.refused(err)
 	}
 	note = cut(note, 256)
+	if err := r.catchUp(ctx); err != nil { // else it might be a session that has left, and not the one that has the name now
+		return r.refused(err)
+	}
 	for {
 		r.mu.Lock()
 		m := r.fold.members[key]

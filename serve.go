@@ -356,7 +356,7 @@ func (c *conn) handle(ctx context.Context, req Request) {
 	case LogoutRequest:
 		err = c.logout(ctx, req)
 	case SubscribeRequest:
-		err = c.subscribe(req)
+		err = c.subscribe(ctx, req)
 	case BadRequest:
 		err = req.Err
 		if err == nil || Code(err) == "internal" {
@@ -401,6 +401,9 @@ func (c *conn) login(ctx context.Context, req LoginRequest) error {
 	given := !req.Hear.After.IsZero() || req.Hear.Last > 0
 	var start uint64
 	var resumed bool
+	if err := r.reach(ctx, req.Hear.After); err != nil {
+		return err
+	}
 	var err error
 	r.mu.Lock()
 	listening := c.hearing && c.stop == noStop
@@ -485,8 +488,11 @@ func (c *conn) logout(ctx context.Context, req LogoutRequest) error {
 	return err
 }
 
-func (c *conn) subscribe(req SubscribeRequest) error {
+func (c *conn) subscribe(ctx context.Context, req SubscribeRequest) error {
 	r := c.room
+	if err := r.reach(ctx, req.Hear.After); err != nil {
+		return err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {

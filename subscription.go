@@ -50,10 +50,11 @@ type Start struct {
 }
 
 // Subscribe begins to read the room: from the roster and position of [Subscription.Start], taken as one, the channel
-// goes on without a gap. ctx bounds the call, not the subscription.
+// goes on without a gap. ctx bounds the call, not the subscription. If SubscribeOptions.After stands in the log and this
+// room has not read so far yet, Subscribe waits until it has.
 //
-// Errors: [ErrTrimmed], [ErrEpoch], [ErrAhead] for SubscribeOptions.After; [ErrSubscribers] in a [LimitError];
-// [ErrClosed]; ctx.Err().
+// Errors: [ErrTrimmed], [ErrEpoch], [ErrAhead] for SubscribeOptions.After; [ErrUnknown] if the log, or the end of ctx, leaves
+// open which; [ErrSubscribers] in a [LimitError]; [ErrClosed]; ctx.Err() if ctx had ended before.
 func (r *Room) Subscribe(ctx context.Context, o *SubscribeOptions) (*Subscription, error) {
 	var opts SubscribeOptions
 	if o != nil {
@@ -61,6 +62,9 @@ func (r *Room) Subscribe(ctx context.Context, o *SubscribeOptions) (*Subscriptio
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if err := r.reach(ctx, opts.After); err != nil {
+		return nil, r.refused(err)
 	}
 	s := &Subscription{room: r, events: make(chan Event, 32), quit: make(chan struct{}), done: make(chan struct{})}
 	s.cursor.bound = int64(limit(opts.MaxUnread, defaultUnread))
