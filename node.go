@@ -148,6 +148,7 @@ func (n *Node) run() {
 			return
 		case <-n.wake:
 		case <-tick.C:
+			n.tell() // before a log that may be slow
 			ctx, cancel := context.WithTimeout(n.ctx, n.opts.Interval)
 			if err := n.beat(ctx); err != nil {
 				n.opts.Logger.Warn("chat: a heartbeat is not in the log", "err", err)
@@ -180,7 +181,7 @@ func (n *Node) judge(ctx context.Context) {
 		}
 	}
 	n.mu.Unlock()
-	slices.SortFunc(late, func(a, b Entry) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(late, func(a, b Entry) int { return cmp.Compare(a.Guard.Seq, b.Guard.Seq) })
 	for _, e := range late {
 		switch _, err := n.log.Append(ctx, e); {
 		case err == nil:
@@ -271,6 +272,19 @@ func (n *Node) alive(id string) bool {
 	return id == n.id || n.peers[id] != nil
 }
 
+// serves reports whether a room value of this incarnation is open that gave its sessions the name nodeID. Those of one
+// that is closed are nobody's, as if the node had died.
+func (n *Node) serves(nodeID string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for r := range n.rooms {
+		if n.id+"/"+r.instance == nodeID {
+			return true
+		}
+	}
+	return false
+}
+
 // gone asks the log whether an incarnation that is not known to be alive is dead, for this node may just not have read
 // of it yet: its first heartbeat was in the log before any of its sessions was in a room's.
 func (n *Node) gone(ctx context.Context, id string) (bool, error) {
@@ -295,13 +309,19 @@ func incarnation(nodeID string) string {
 	return id
 }
 
-// check looks after a member whose record says that it is another node's: if that node is dead, it is adopted. The
-// room's mutex is held.
+// check looks after a member whose record says that it is another's: if that node is dead, or it was a room of this node
+// that is closed, it is adopted. One of this room's own that was under way when its node was judged ends like all others of
+// the node. The room's mutex is held.
 func (r *Room) check(m *member) {
 	n, id := r.opts.Node, incarnation(m.node)
-	switch {
-	case r.sessions[m.session] != nil:
+	switch s := r.sessions[m.session]; {
+	case s != nil && !s.adopted && m.node == id+"/"+r.instance && m.node != r.nodeID():
+		s.end(ErrFenced)
+		r.orphan(m, time.Now())
+	case s != nil:
 	case m.node == r.nodeID(): // a resuming of ours that has no caller left
+		r.orphan(m, time.Now())
+	case n != nil && id == n.Incarnation() && !n.serves(m.node):
 		r.orphan(m, time.Now())
 	case n != nil && id != "" && !n.alive(id) && !r.inquiries[id]:
 		r.inquiries[id] = true
