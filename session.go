@@ -419,20 +419,25 @@ func (r *Room) leave(s *Session, reason Reason, note string, then func(pos Posit
 	case s.join == 0:
 		s.abandoned = true // applied begins
 	default:
-		r.goLocked(func() { r.carryOut(l) })
+		c := r.enroll(s.id+leftID, nil) // at once, so that Shutdown waits for it
+		r.goLocked(func() { r.carryOut(l, c) })
 	}
 	return l
 }
 
-// carryOut appends the Left of a session, and tries again until it is known to be there, or the room ends.
-func (r *Room) carryOut(l *leaving) {
+// carryOut appends the Left of a session, and tries again until it is known to be there, or the room ends. c is what the
+// first try was enrolled as.
+func (r *Room) carryOut(l *leaving, c *call) {
 	s := l.session
 	r.retry(s.done, func() bool {
 		r.mu.Lock()
 		e := leftEntry(s.key, s.last, s.id, s.user, s.join, l.reason, l.note)
-		c := r.enroll(e.ID, nil)
+		if c == nil {
+			c = r.enroll(e.ID, nil)
+		}
 		r.mu.Unlock()
 		_, _, err := r.append(r.ctx, e, c)
+		c = nil
 		if errors.Is(err, ErrConflict) {
 			// Somebody else ended it, or it has resumed elsewhere: look again once this room has seen that.
 			return r.until(r.ctx, func() bool { return s.err != nil || s.last != e.Guard.Seq }) != nil
@@ -444,10 +449,13 @@ func (r *Room) carryOut(l *leaving) {
 	})
 }
 
+// leftID follows the session's id in the ID of its Left.
+const leftID = "!left"
+
 // leftEntry is the entry that ends a session whose last record stands at last.
 func leftEntry(key string, last uint64, id string, user User, join uint64, reason Reason, note string) Entry {
 	b := body{kind: kindLeft, session: id, user: user, join: join, reason: reason, text: note}
-	return Entry{ID: id + "!left", Key: key, Final: true, Guard: Guard{key, last}, Data: b.encode()}
+	return Entry{ID: id + leftID, Key: key, Final: true, Guard: Guard{key, last}, Data: b.encode()}
 }
 
 // applied is told of each record of the session. The room's mutex is held.
