@@ -16,7 +16,8 @@ type cursor struct {
 	counted bool   // it is one of room.hearers
 	kept    bool   // it stays one, since it is about to hear
 	parked  bool   // the reader waits for wake
-	woken   bool   // the waker has woken the reader, which has not come back to look yet
+	called  bool   // the reader was woken and has not come back to look yet
+	woken   bool   // and it was the waker who woke it
 	next    uint64 // the index of the first event that take has not returned
 	taken   mark   // the last event that take returned, or the start
 	done    mark   // the last event that is handed over, or the start
@@ -155,6 +156,7 @@ func (c *cursor) take() (*Batch, error) {
 		r.mu.Unlock()
 		<-c.wake
 		r.mu.Lock()
+		c.called = false
 		if c.woken {
 			c.woken = false
 			if r.woken--; r.woken <= maxWoken/2 && r.waiting {
@@ -178,7 +180,7 @@ func (c *cursor) portion() int {
 // nudge wakes the reader if it waits. The room's mutex is held.
 func (c *cursor) nudge() {
 	if c.parked {
-		c.parked = false
+		c.parked, c.called = false, true
 		select {
 		case c.wake <- struct{}{}:
 		default:
@@ -238,6 +240,8 @@ func (r *Room) due(c *cursor) bool {
 		return false
 	case c.parked:
 		return c.next < w.head() || c.next >= c.stop
+	case c.called: // it had all, and has not had the time to look
+		return false
 	case c.next < w.base || c.stop == noStop && w.mark(w.head()).end-max(c.done.end, c.begun) > c.bound:
 		r.slow(c)
 	}
@@ -270,7 +274,7 @@ func (r *Room) waker() {
 			n := 0
 			for ; i < len(r.cursors) && n < len(wake); i++ {
 				if c := r.cursors[i]; r.due(c) {
-					c.parked, c.woken = false, true
+					c.parked, c.called, c.woken = false, true, true
 					wake[n] = c
 					n++
 				}
