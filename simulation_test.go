@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	seedFlag      = flag.Int64("seed", -1, "the one schedule that TestSimulation runs and prints, or the one program of TestModel")
+	seedFlag      = flag.Int64("seed", -1, "the one schedule that TestSimulation runs and prints, the one program of TestModel, or what TestRetriesThroughCuts does")
 	schedulesFlag = flag.Int("schedules", 1, "how many fresh schedules TestSimulation runs besides those that are always the same")
 )
 
