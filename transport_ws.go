@@ -135,18 +135,13 @@ func (h *wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer release()
-	conn, err := fanout.Accept(w, r, &fanout.AcceptOptions{
-		Subprotocols: []string{subprotocol},
-		AnyOrigin:    true, // checked above
-		MaxMessage:   int64(h.opts.MaxMessage),
-		WriteTimeout: h.opts.WriteTimeout,
-	})
+	t, err := h.accept(w, r)
 	if err != nil {
 		return // and answered
 	}
 	source := serve.Source
 	serve.Source = "" // counted above
-	if err := h.serve(r, conn, &serve); err != nil {
+	if err := h.serve(r, t, &serve); err != nil {
 		level := h.room.opts.Logger.Debug
 		if errors.Is(err, ErrSlow) {
 			level = h.room.opts.Logger.Info
@@ -155,18 +150,32 @@ func (h *wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serve serves conn, and returns when it is closed. The room waits for that too, so that a program which ends with its
-// room doesn't cut off what clients are told.
-func (h *wsHandler) serve(r *http.Request, conn *fanout.Conn, o *ServeOptions) error {
-	defer conn.Wait()
+// accept answers a WebSocket handshake, which was checked.
+func (h *wsHandler) accept(w http.ResponseWriter, r *http.Request) (*wsTransport, error) {
+	conn, err := fanout.Accept(w, r, &fanout.AcceptOptions{
+		Subprotocols: []string{subprotocol},
+		AnyOrigin:    true,
+		MaxMessage:   int64(h.opts.MaxMessage),
+		WriteTimeout: h.opts.WriteTimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
 	t := &wsTransport{conn: conn}
+	conn.Heartbeat(h.opts.Heartbeat, h.opts.HeartbeatTimeout, t.lost)
+	return t, nil
+}
+
+// serve serves t, and returns when it is closed. The room waits for that too, so that a program which ends with its room
+// doesn't cut off what clients are told.
+func (h *wsHandler) serve(r *http.Request, t *wsTransport, o *ServeOptions) error {
+	defer t.conn.Wait()
 	if !h.room.hold() {
 		t.Close(ErrClosed)
 		return ErrClosed
 	}
 	defer h.room.wg.Done()
-	defer conn.Wait()
-	conn.Heartbeat(h.opts.Heartbeat, h.opts.HeartbeatTimeout, t.lost)
+	defer t.conn.Wait()
 	// The request's context may end while the connection lasts, by a middleware's timeout; its values are of use to a log.
 	return h.room.Serve(context.WithoutCancel(r.Context()), t, o)
 }

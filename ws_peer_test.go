@@ -350,6 +350,13 @@ func (p *rawPeer) ask(method string, headers ...string) *http.Response {
 // send sends one frame: first is its first byte, FIN and opcode.
 func (p *rawPeer) send(first byte, payload string) {
 	p.t.Helper()
+	if _, err := p.Write(rawFrame(first, payload)); err != nil {
+		p.t.Fatalf("sending: %v", err)
+	}
+}
+
+// rawFrame returns a client's frame.
+func rawFrame(first byte, payload string) []byte {
 	b := []byte{first}
 	switch n := len(payload); {
 	case n < 126:
@@ -360,9 +367,7 @@ func (p *rawPeer) send(first byte, payload string) {
 		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
 	}
 	b = append(b, 0, 0, 0, 0) // a mask that changes nothing
-	if _, err := p.Write(append(b, payload...)); err != nil {
-		p.t.Fatalf("sending: %v", err)
-	}
+	return append(b, payload...)
 }
 
 // next returns the next frame's opcode and payload; an error at the end.

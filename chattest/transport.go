@@ -72,8 +72,8 @@ type Connector struct {
 	// alone.
 	Patience time.Duration
 
-	// Bubble lets TestTransport run each case in a bubble of testing/synctest, in virtual time: for transports that can
-	// work there, as over a [net.Pipe].
+	// Bubble: the transport can work in a bubble of testing/synctest, in virtual time, as over a [net.Pipe]. TestTransport
+	// then runs each case in one; CheckTransport is called in one. There "at once" is no time at all.
 	Bubble bool
 }
 
@@ -112,7 +112,7 @@ func TestTransport(t *testing.T, c Connector) {
 }
 
 // CheckTransport is [TestTransport] without a test: it returns what is broken, joined, each part a [ClauseError]. With
-// clauses given ("T1" to "T7") it tries those alone; one that does not exist is an error. Bubble is not looked at.
+// clauses given ("T1" to "T7") it tries those alone; one that does not exist is an error.
 func CheckTransport(c Connector, clauses ...string) error {
 	if err := c.valid(); err != nil {
 		return err

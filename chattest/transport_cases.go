@@ -55,8 +55,8 @@ func closeAtOnce(p *transportProbe) {
 		}
 		callers.Wait()
 	}
-	if limit := p.Patience / 5; !p.within(limit, closes) {
-		p.errorf("8 goroutines call it 25 times each, the peer reads nothing, and they are not done after %v", limit)
+	if !p.within(p.atOnce(), closes) {
+		p.errorf("8 goroutines call it 25 times each, the peer reads nothing, and they are not done after %v", p.atOnce())
 	}
 }
 
@@ -84,7 +84,7 @@ func closeFirst(p *transportProbe) {
 	l := p.connect()
 	close(l.served) // it never is
 	if !l.shut(chat.ErrClosed) {
-		p.errorf("it has not returned after %v", p.Patience/5)
+		p.errorf("it has not returned after %v", p.atOnce())
 	}
 	var err error
 	ended := p.within(p.Patience, func() {
@@ -106,9 +106,14 @@ var kick = chat.KickedError{Note: "first"}
 
 func firstCause(p *transportProbe) {
 	l := p.guest("ann", -1)
-	for _, cause := range []error{kick, chat.ErrClosed, chat.SlowError{}} { // and then what Serve makes of it
-		l.shut(cause)
-	}
+	closed := make(chan struct{})
+	p.running.Go(func() { // while the peer reads
+		defer close(closed)
+		for _, cause := range []error{kick, chat.ErrClosed, chat.SlowError{}} { // and then what Serve makes of it
+			l.shut(cause)
+		}
+	})
+	defer func() { <-closed }()
 	l.wantTold(chat.ErrKicked, "Close was called for a kick first, then for an end and for slowness")
 }
 

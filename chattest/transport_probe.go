@@ -252,9 +252,17 @@ func (l *line) bounded(f func() error) error {
 	return <-result
 }
 
+// atOnce is how long a call may take that is to return at once.
+func (p *transportProbe) atOnce() time.Duration {
+	if p.Bubble {
+		return 1 // time passes only where somebody waits
+	}
+	return p.Patience / 5
+}
+
 // shut calls the transport's Close, and reports whether that returned at once.
 func (l *line) shut(cause error) bool {
-	return l.p.within(l.p.Patience/5, func() { _ = l.tap.inner.Close(cause) })
+	return l.p.within(l.p.atOnce(), func() { _ = l.tap.inner.Close(cause) })
 }
 
 // member logs somebody in by the program's own hand.

@@ -25,6 +25,7 @@ var wrongTransports = []struct {
 	{"T1", "one lock around Receive and Deliver", func(p *pipe) chat.Transport { return oneLock{p, make(lock, 1)} }},
 	{"T1", "nothing is received while something is delivered", func(p *pipe) chat.Transport { return halfDuplex{oneLock{p, make(lock, 1)}} }},
 	{"T2", "Close waits until the peer has taken a last word", func(p *pipe) chat.Transport { return &waitingClose{pipe: p} }},
+	{"T2", "Close gives the peer a second to go", func(p *pipe) chat.Transport { return patientClose{p} }},
 	{"T2", "a Receive that waits goes on after Close", func(p *pipe) chat.Transport { return deafToClose{p} }},
 	{"T2", "a Deliver that waits goes on after Close", func(p *pipe) chat.Transport { return stubborn{p} }},
 	{"T2", "a Close before the first Receive is forgotten", func(p *pipe) chat.Transport { return &forgetful{pipe: p} }},
@@ -75,11 +76,11 @@ func TestWrongTransports(t *testing.T) {
 					}
 					return ends, nil
 				}
-				err := CheckTransport(Connector{Open: open, InFlight: 1 << 20})
+				err := CheckTransport(Connector{Open: open, InFlight: 1 << 20, Bubble: true})
 				if d := gocmp.Diff([]string{row.clause}, clausesOf(err)); d != "" {
 					t.Errorf("%s: clauses that the kit names (-want +got):\n%s\n%v", row.why, d, err)
 				}
-				if CheckTransport(Connector{Open: open, InFlight: 1 << 20}, row.clause) == nil {
+				if CheckTransport(Connector{Open: open, InFlight: 1 << 20, Bubble: true}, row.clause) == nil {
 					t.Errorf("%s: nothing is found where clause %s alone is looked at", row.why, row.clause)
 				}
 				time.Sleep(2 * time.Hour) // some have left a goroutine behind
@@ -176,6 +177,14 @@ func (w *waitingClose) Close(cause error) error {
 	case <-w.closed:
 	}
 	return w.pipe.Close(w.word)
+}
+
+type patientClose struct{ *pipe }
+
+func (w patientClose) Close(cause error) error {
+	err := w.pipe.Close(cause)
+	time.Sleep(time.Second)
+	return err
 }
 
 type deafToClose struct{ *pipe }
