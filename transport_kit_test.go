@@ -152,7 +152,7 @@ func (p *kitPeer) Read() (any, error) {
 		case opPing:
 			err = p.frame(opPong, payload)
 		case opClose:
-			return nil, errors.Join(told(payload), p.frame(opClose, payload[:min(2, len(payload))]))
+			return nil, errors.Join(endOf(payload), p.frame(opClose, payload[:min(2, len(payload))]))
 		case opText:
 			return decodeKit(payload)
 		}
@@ -162,8 +162,8 @@ func (p *kitPeer) Read() (any, error) {
 	}
 }
 
-// told returns the error that a close frame stands for.
-func told(payload string) error {
+// endOf returns the error that a close frame stands for.
+func endOf(payload string) error {
 	if len(payload) < 2 {
 		return errors.New("a close frame without a code")
 	}
