@@ -42,4 +42,11 @@ func ParsePayload(b []byte) ([]EnginePacket, error) {
 	return ps, nil
 }
 
+// Sessions is how many the server knows.
+func Sessions(s *Server) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
+
 func Convert(to Encoding, units []byte) ([]byte, error) { return convert(to, units) }

@@ -514,3 +514,11 @@ func (n *pipeNet) cut() {
 		c.Close()
 	}
 }
+
+// forget ends every connection and remembers none.
+func (n *pipeNet) forget() {
+	n.cut()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.all = nil
+}
