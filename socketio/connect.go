@@ -147,14 +147,11 @@ func recovery(auth json.RawMessage) (pid, offset string) {
 	if len(auth) == 0 {
 		return "", ""
 	}
-	var asked struct {
-		PID    json.RawMessage `json:"pid"`
-		Offset json.RawMessage `json:"offset"`
-	}
-	if json.Unmarshal(auth, &asked) != nil || json.Unmarshal(asked.PID, &pid) != nil {
+	var asked map[string]json.RawMessage // unlike a struct's, its keys are case-sensitive
+	if json.Unmarshal(auth, &asked) != nil || json.Unmarshal(asked["pid"], &pid) != nil {
 		return "", ""
 	}
-	if json.Unmarshal(asked.Offset, &offset) != nil {
+	if json.Unmarshal(asked["offset"], &offset) != nil {
 		return pid, ""
 	}
 	return pid, offset

@@ -67,6 +67,7 @@ func TestConnectHook(t *testing.T) {
 				{`{"pid":7,"offset":"1"}`, "", ""},
 				{`{"pid":["a"],"offset":{}}`, "", ""},
 				{`{"pid":null,"offset":null}`, "", ""},
+				{`{"PID":"a","Offset":"1"}`, "", ""},
 				{`{"pid":"a"}`, "a", ""},
 				{`{"pid":"a","offset":5}`, "a", ""},
 				{`{"pid":"a\u00e9","offset":"\u0000"}`, "aé", "\x00"},

@@ -2,6 +2,7 @@ package socketio_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -11,9 +12,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"example.com/chat/socketio"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // A payload is either refused as a parse error, or is exactly the packets that
@@ -54,12 +57,31 @@ func FuzzPacket(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if !utf8.Valid(b) {
+			return // both transports refuse it
+		}
 		p, err := socketio.ParsePacket(b, 10)
 		if err != nil {
 			if !errors.Is(err, socketio.ErrParse) {
 				t.Errorf("%q: %v", b, err)
 			}
 			return
+		}
+		if p.Type == '2' || p.Type == '3' { // package json reads the same
+			var args []json.RawMessage
+			if err := json.Unmarshal(b[bytes.IndexByte(b, '['):], &args); err != nil {
+				t.Fatalf("%q is no JSON: %v", b, err)
+			}
+			if p.Type == '2' {
+				var name string
+				if err := json.Unmarshal(args[0], &name); err != nil || name != p.Name {
+					t.Errorf("%q: name %q, want %q, %v", b, p.Name, name, err)
+				}
+				args = args[1:]
+			}
+			if d := cmp.Diff(args, p.Args, cmpopts.EquateEmpty()); d != "" {
+				t.Errorf("%q (-json +got):\n%s", b, d)
+			}
 		}
 		if p.Missing < 0 || p.Missing > 10 || p.ID < -1 || p.ID >= 1<<53 || !strings.HasPrefix(p.Namespace, "/") {
 			t.Errorf("%q was taken for %+v", b, p)
@@ -173,6 +195,58 @@ func FuzzPosts(f *testing.F) {
 		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("%q %q %q (-want +got):\n%s", one, two, three, d)
+		}
+	})
+}
+
+// Whatever auth a CONNECT carries, the program is shown it as it is, with the
+// strings in it that ask for recovery, or the connection ends.
+func FuzzConnectAuth(f *testing.F) {
+	for _, s := range []string{`{"pid":"a","offset":"1"}`, `{"pid":1,"offset":[]}`, `{"PID":"a"}`, `{"pid":"\u0000","pid":"b"}`, `{}`, `[]`, `{"a"`, `,{}`, `/x,{}`, `7{}`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, auth string) {
+		var got *socketio.ConnectRequest
+		srv := socketio.NewServer(&socketio.Options{Connect: func(_ context.Context, r *socketio.ConnectRequest) (socketio.Grant, error) {
+			got = r
+			return socketio.Grant{}, &socketio.ConnectError{Message: auth, Data: r.Auth}
+		}})
+		srv.Handle("/", func(*socketio.Socket) { t.Error("its handler was started") })
+		do := func(method, query, body string) *httptest.ResponseRecorder {
+			w := httptest.NewRecorder()
+			srv.ServeHTTP(w, httptest.NewRequest(method, "/socket.io/?EIO=4&transport=polling"+query, strings.NewReader(body)))
+			return w
+		}
+		var open struct{ SID string }
+		if err := json.Unmarshal(do("GET", "", "").Body.Bytes()[1:], &open); err != nil {
+			t.Fatal(err)
+		}
+		w := do("POST", "&sid="+open.SID, "40"+auth)
+		srv.Close() // has waited for the hook
+		var object map[string]json.RawMessage
+		valid := strings.HasPrefix(auth, "{") && json.Unmarshal([]byte(auth), &object) == nil && utf8.ValidString(auth)
+		switch {
+		case strings.ContainsAny(auth, "\x1e/") || strings.HasPrefix(auth, "0") || len(auth) > 64<<10: // or another packet
+			return
+		case auth != "" && !valid && auth[0] > '9':
+			if w.Code != http.StatusBadRequest || got != nil {
+				t.Errorf("%q was answered %d, asked with %v", auth, w.Code, got)
+			}
+		case valid:
+			want := &socketio.ConnectRequest{Namespace: "/", Auth: json.RawMessage(auth)}
+			var s any
+			if json.Unmarshal(object["pid"], &s) == nil {
+				want.PID, _ = s.(string)
+			}
+			if s = nil; want.PID != "" && json.Unmarshal(object["offset"], &s) == nil {
+				want.Offset, _ = s.(string)
+			}
+			if got != nil && got.PID == "" {
+				got.Offset = ""
+			}
+			if d := cmp.Diff(want, got, cmpopts.IgnoreFields(socketio.ConnectRequest{}, "Request")); d != "" || w.Code != http.StatusOK {
+				t.Errorf("%q was answered %d (-want +got):\n%s", auth, w.Code, d)
+			}
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package socketio_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -32,6 +33,25 @@ func TestTooManyArguments(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An event that waits keeps itself in memory, not the body that it came in.
+func TestWaitingEventKeepsItselfOnly(t *testing.T) {
+	const n = 200
+	inWith(t, nil, newHTTP(), hold, func(w *world) {
+		p := w.poll().connect()
+		<-w.sockets
+		padding := strings.Repeat("3\x1e", 50_000) // pongs
+		before := takeBaseline()
+		for i := range n {
+			p.send(padding+fmt.Sprintf(`42["e",%d]`, i), "3")
+		}
+		after := takeBaseline()
+		if left := int64(after.heap) - int64(before.heap); left > n*4096 {
+			t.Errorf("%d bytes are kept for %d small events", left, n)
+		}
+		close(w.next)
+	})
 }
 
 // AllowedOrigins "*" is every page, also one of no origin that has a name.

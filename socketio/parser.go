@@ -39,8 +39,11 @@ const maxID = 1<<53 - 1
 // maxArgs is how many arguments an event or an acknowledgement may have: each costs memory beside its bytes.
 const maxArgs = 256
 
-// parsePacket parses a packet's text, TYPE[N-][/ns,][id][json]. What a client
-// must not send is an error that wraps ErrParse.
+// maxAuth is how large a CONNECT's auth may be, in bytes: a Socket keeps it.
+const maxAuth = 64 << 10
+
+// parsePacket parses a packet's text, TYPE[N-][/ns,][id][json], and keeps parts
+// of it. What a client must not send is an error that wraps ErrParse.
 func parsePacket(b []byte, maxAttachments int) (*packet, error) {
 	if len(b) == 0 {
 		return nil, parseError("empty packet")
@@ -84,7 +87,25 @@ func parsePacket(b []byte, maxAttachments int) (*packet, error) {
 
 // countArgs counts the elements of an array in JSON, without memory. Of what is not one the result means nothing.
 func countArgs(b []byte) int {
-	n, depth, quoted := 1, 0, false
+	n := 0
+	eachArg(b, func(json.RawMessage) { n++ })
+	return n
+}
+
+// splitArgs returns the n elements of an array in valid JSON. They are parts of b.
+func splitArgs(b []byte, n int) []json.RawMessage {
+	args := make([]json.RawMessage, 0, n)
+	eachArg(b, func(arg json.RawMessage) {
+		if len(arg) > 0 { // an empty array has none
+			args = append(args, arg)
+		}
+	})
+	return args
+}
+
+// eachArg calls f with what stands between the commas of an array in JSON.
+func eachArg(b []byte, f func(json.RawMessage)) {
+	depth, quoted, from := 0, false, 0
 	for i := 0; i < len(b); i++ {
 		switch c := b[i]; {
 		case quoted && c == '\\':
@@ -93,14 +114,30 @@ func countArgs(b []byte) int {
 			quoted = !quoted
 		case quoted:
 		case c == '[' || c == '{':
-			depth++
+			if depth++; depth == 1 {
+				from = i + 1
+			}
 		case c == ']' || c == '}':
-			depth--
+			if depth--; depth == 0 {
+				f(trimmed(b, from, i))
+				return
+			}
 		case c == ',' && depth == 1:
-			n++
+			f(trimmed(b, from, i))
+			from = i + 1
 		}
 	}
-	return n
+}
+
+// trimmed is b[from:to] without white space around it, and without room to grow into what follows.
+func trimmed(b []byte, from, to int) json.RawMessage {
+	for from < to && b[from] <= ' ' {
+		from++
+	}
+	for to > from && b[to-1] <= ' ' {
+		to--
+	}
+	return json.RawMessage(b[from:to:to])
 }
 
 func (p *packet) parseData(b []byte) error {
@@ -109,6 +146,9 @@ func (p *packet) parseData(b []byte) error {
 		if len(b) > 0 {
 			if b[0] != '{' || !json.Valid(b) {
 				return parseError("CONNECT with something other than an object")
+			}
+			if len(b) > maxAuth {
+				return parseError("auth of %d bytes, at most %d are allowed", len(b), maxAuth)
 			}
 			p.auth = b
 		}
@@ -125,12 +165,14 @@ func (p *packet) parseData(b []byte) error {
 	if len(b) == 0 || b[0] != '[' {
 		return parseError("arguments are not an array")
 	}
-	if countArgs(b) > maxArgs {
+	n := countArgs(b)
+	if n > maxArgs {
 		return parseError("more than %d arguments", maxArgs)
 	}
-	if err := json.Unmarshal(b, &p.args); err != nil {
-		return parseError("arguments: %v", err)
+	if !json.Valid(b) {
+		return parseError("arguments are not JSON")
 	}
+	p.args = splitArgs(b, n)
 	if p.missing > 0 {
 		var all any
 		if err := json.Unmarshal(b, &all); err != nil {
@@ -149,7 +191,9 @@ func (p *packet) parseData(b []byte) error {
 	if len(p.args) == 0 || len(p.args[0]) == 0 || p.args[0][0] != '"' {
 		return parseError("event name is not a string")
 	}
-	if err := json.Unmarshal(p.args[0], &p.name); err != nil {
+	if name := p.args[0]; bytes.IndexByte(name, '\\') < 0 {
+		p.name = string(name[1 : len(name)-1])
+	} else if err := json.Unmarshal(name, &p.name); err != nil {
 		return parseError("event name: %v", err)
 	}
 	if reserved(p.name) {

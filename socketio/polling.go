@@ -1,6 +1,7 @@
 package socketio
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -241,6 +242,9 @@ func (s *session) packets(payload []byte) error {
 	for p, err := range payloadPackets(payload) {
 		if err != nil {
 			return err
+		}
+		if p.typ == eioMessage && !p.binary {
+			p.data = bytes.Clone(p.data) // who keeps a message doesn't keep the whole body
 		}
 		if err := s.packet(p); err != nil {
 			return err

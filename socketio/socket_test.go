@@ -361,6 +361,7 @@ func TestSocketParseErrors(t *testing.T) {
 		{"a CONNECT_ERROR is the server's to send", []frame{text(`44{"message":"x"}`)}},
 		{"CONNECT with a string", []frame{text(`40/custom,"abc"`)}},
 		{"CONNECT with an array", []frame{text(`40/custom,[]`)}},
+		{"CONNECT with more auth than a socket keeps", []frame{text(`40/custom,{"a":"` + strings.Repeat("x", 64<<10) + `"}`)}},
 		{"CONNECT with half an object", []frame{text(`40/custom,{"a"`)}},
 		{"DISCONNECT with data", []frame{text(`41{}`)}},
 		{"an event of a namespace that is not connected", []frame{text(`42/custom,["message"]`)}},
