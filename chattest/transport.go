@@ -12,9 +12,9 @@ import (
 	"example.com/chat"
 )
 
-// A Peer is the far end of a transport that is tested: a client, which speaks the transport's own wire form. What the wire
-// has no words for it leaves out, as the [Connector] says; the kit looks at no more of what is read than the types, the
-// names of users, texts, the [chat.Code] of an [chat.ErrorReply], and Ref where it is not empty.
+// A Peer is the far end of a transport that is tested: a client, which speaks the transport's own wire form. The kit looks
+// at no more of what is read than the types, the names of users, the texts, and Ref where it is not empty. What the wire has
+// no words for is left out, as the [Connector] says.
 //
 // Send, Malformed and Goodbye are called one at a time, Read at the same time as they, but not as itself. Drop may come at
 // any time, often, and whatever of the others waits returns soon after. A Peer has no queue of its own: what it is not
@@ -69,8 +69,12 @@ type Connector struct {
 
 	// Patience is how long that may take which is to happen "soon": an answer, the end of a call after Close. A fifth of it is
 	// the most that a call of Close may take, which is to return at once. Zero means 10 s. It is spent on what is broken
-	// alone.
+	// alone. It is less than what the transport itself gives a silent peer, or that would do what Close does not.
 	Patience time.Duration
+
+	// Heartbeat is how long it may take until a connection that was cut is noticed, where only silence tells. Zero: as
+	// long as Patience.
+	Heartbeat time.Duration
 
 	// Bubble: the transport can work in a bubble of testing/synctest, in virtual time, as over a [net.Pipe]. TestTransport
 	// then runs each case in one; CheckTransport is called in one. There "at once" is no time at all.
@@ -146,6 +150,7 @@ func (c *Connector) valid() error {
 	if c.Patience <= 0 {
 		c.Patience = 10 * time.Second
 	}
+	c.Heartbeat = max(c.Heartbeat, c.Patience)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"example.com/chat"
 )
@@ -162,7 +163,7 @@ func (l *line) wantGoodbye() {
 	if err := l.bounded(l.Peer.Goodbye); err != nil {
 		l.p.errorf("the peer's Goodbye: %v", err)
 	}
-	if err, ok := l.broken(); !ok || err != io.EOF {
+	if err, ok := l.broken(l.p.Patience); !ok || err != io.EOF {
 		l.p.errorf("the peer said goodbye, and Receive returned %s, not io.EOF", describe(err))
 	}
 }
@@ -191,14 +192,14 @@ func (l *line) wantLoss(half bool) {
 	case err != nil:
 		l.p.errorf("the peer's Drop(%v): %v", half, err)
 	}
-	if err, ok := l.broken(); !ok || err == io.EOF {
+	if err, ok := l.broken(l.p.Heartbeat); !ok || err == io.EOF {
 		l.p.errorf("the connection was cut, and Receive returned %s, not an error that is not io.EOF", describe(err))
 	}
 }
 
 // broken waits until Receive has ended, and returns with what.
-func (l *line) broken() (err error, ok bool) {
-	ok = l.tap.until(l.p.Patience, func() bool { err = l.tap.received; return err != nil })
+func (l *line) broken(d time.Duration) (err error, ok bool) {
+	ok = l.tap.until(d, func() bool { err = l.tap.received; return err != nil })
 	return err, ok && err != errNoRequest // which is said already
 }
 
@@ -262,7 +263,7 @@ func endsAfterKick(p *transportProbe) {
 // wantGone looks at what is left when Serve has returned. That it does not return is for other clauses to say: then
 // Receive or Deliver still waits.
 func (l *line) wantGone() {
-	if !l.p.within(l.p.Patience, func() { <-l.served }) {
+	if !l.p.within(l.p.Heartbeat, func() { <-l.served }) {
 		return
 	}
 	if err := l.end(); err == errWaited {

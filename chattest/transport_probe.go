@@ -83,7 +83,7 @@ func (p *transportProbe) begin() bool {
 func (p *transportProbe) finish() {
 	var left []string
 	wait := func(what string, f func()) {
-		if !p.within(p.Patience, f) {
+		if !p.within(p.Heartbeat, f) {
 			left = append(left, what)
 		}
 	}
@@ -119,7 +119,7 @@ func (p *transportProbe) finish() {
 		})
 	}
 	if len(left) > 0 && len(p.errs) == 0 {
-		p.fault(ClauseError{"T7", p.name, fmt.Sprintf("%s did not return within %v", strings.Join(left, ", "), p.Patience)})
+		p.fault(ClauseError{"T7", p.name, fmt.Sprintf("%s did not return within %v", strings.Join(left, ", "), p.Heartbeat)})
 	}
 }
 
