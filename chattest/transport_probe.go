@@ -148,7 +148,8 @@ func (p *transportProbe) connect() *line {
 	if err != nil {
 		p.fatalf("before the check: Open: %v", err)
 	}
-	l := &line{Ends: ends, p: p, tap: &tap{inner: ends.Transport}, served: make(chan struct{})}
+	l := &line{Ends: ends, p: p, tap: &tap{}, served: make(chan struct{})}
+	l.tap.inner = careful{ends.Transport, l.tap}
 	p.lines = append(p.lines, l)
 	return l
 }

@@ -2,6 +2,8 @@ package chattest
 
 import (
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -154,4 +156,32 @@ func (t *tap) cause() (cause error, closed bool) {
 // fault notes a call that should not have been, or what came of one. The mutex is held.
 func (t *tap) fault(clause, text string) {
 	t.faults = append(t.faults, ClauseError{Clause: clause, Text: text})
+}
+
+// careful is a transport whose panics are errors: a kit goes on, and says where they were.
+type careful struct {
+	chat.Transport
+	tap *tap
+}
+
+func (c careful) Receive() (req chat.Request, err error) {
+	defer c.recover("T4", "Receive", &err)
+	return c.Transport.Receive()
+}
+
+func (c careful) Deliver(b *chat.Batch) (err error) {
+	defer c.recover("T5", "Deliver", &err)
+	return c.Transport.Deliver(b)
+}
+
+func (c careful) Close(cause error) (err error) {
+	defer c.recover("T2", "Close", &err)
+	return c.Transport.Close(cause)
+}
+
+func (c careful) recover(clause, call string, err *error) {
+	if v := recover(); v != nil {
+		c.tap.set(func() { c.tap.fault(clause, fmt.Sprintf("%s panics: %v\n%.*s", call, v, most, debug.Stack())) })
+		*err = fmt.Errorf("%s panics: %v", call, v)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +27,7 @@ var wrongTransports = []struct {
 	{"T1", "nothing is received while something is delivered", func(p *pipe) chat.Transport { return halfDuplex{oneLock{p, make(lock, 1)}} }},
 	{"T2", "Close waits until the peer has taken a last word", func(p *pipe) chat.Transport { return &waitingClose{pipe: p} }},
 	{"T2", "Close gives the peer a second to go", func(p *pipe) chat.Transport { return patientClose{p} }},
+	{"T2", "a second Close panics", func(p *pipe) chat.Transport { return &closedTwice{pipe: p} }},
 	{"T2", "a Receive that waits goes on after Close", func(p *pipe) chat.Transport { return deafToClose{p} }},
 	{"T2", "a Deliver that waits goes on after Close", func(p *pipe) chat.Transport { return stubborn{p} }},
 	{"T2", "a Close before the first Receive is forgotten", func(p *pipe) chat.Transport { return &forgetful{pipe: p} }},
@@ -185,6 +187,18 @@ func (w patientClose) Close(cause error) error {
 	err := w.pipe.Close(cause)
 	time.Sleep(time.Second)
 	return err
+}
+
+type closedTwice struct {
+	*pipe
+	calls atomic.Int32
+}
+
+func (w *closedTwice) Close(cause error) error {
+	if w.calls.Add(1) > 1 {
+		panic("close of closed channel")
+	}
+	return w.pipe.Close(cause)
 }
 
 type deafToClose struct{ *pipe }
