@@ -55,8 +55,11 @@ func (f *fold) load(rec Record) error {
 		return RecordError{rec.Pos, "not a member's record"}
 	}
 	m := &member{body: b, key: rec.Key, join: joinSeq(rec, b), last: rec.Pos.Seq}
+	i, found := slices.BinarySearchFunc(f.seats, m.join, func(s seat, join uint64) int { return cmp.Compare(s.join, join) })
+	if found || f.sessions[m.session] != nil {
+		return RecordError{rec.Pos, "a session under two names"}
+	}
 	f.members[m.key], f.sessions[m.session], f.tokens[m.token] = m, m, m
-	i, _ := slices.BinarySearchFunc(f.seats, m.join, func(s seat, join uint64) int { return cmp.Compare(s.join, join) })
 	f.seats = slices.Insert(f.seats, i, seat{b.user, m.join})
 	return nil
 }
