@@ -272,6 +272,7 @@ type lastCausePeer struct {
 func (p lastCausePeer) Read() (any, error) {
 	v, err := p.Peer.Read()
 	if err != nil && err != io.ErrClosedPipe {
+		time.Sleep(time.Millisecond) // of virtual time: until the last cause is there
 		p.w.mu.Lock()
 		defer p.w.mu.Unlock()
 		err = p.w.last
