@@ -1,6 +1,9 @@
 package socketio
 
-import "io"
+import (
+	"fmt"
+	"io"
+)
 
 // A client is the Socket.IO side of one session: its namespaces. Its fields
 // are guarded by session.mu, except partial, which is the receiver's.
@@ -33,6 +36,9 @@ func (c *client) message(data []byte, binary bool) error {
 		p := c.partial
 		if p == nil {
 			return parseError("binary message that no packet asked for")
+		}
+		if limit := c.s.srv.opts.MaxUnread; limit >= 0 && p.size >= limit {
+			return fmt.Errorf("%w: attachments after %d bytes of their packet", ErrTooBig, p.size)
 		}
 		if !p.attach(data) {
 			return nil

@@ -193,7 +193,12 @@ func (k *Socket) refuse(why *ConnectError) {
 // serve runs the handler of a connected socket to its end.
 func (k *Socket) serve(h func(*Socket)) {
 	defer k.s.srv.wg.Done()
-	defer k.Disconnect(false)
+	defer func() {
+		k.Disconnect(false)
+		k.s.mu.Lock()
+		defer k.s.mu.Unlock()
+		k.discard() // or it would count for ever
+	}()
 	h(k)
 }
 

@@ -38,7 +38,9 @@ type session struct {
 	writing   bool         // somebody writes to ws; others wait their turn
 	awaiting  bool         // a ping has no pong yet
 	due       time.Time    // of the next ping, or of the pong: late timers don't add up
-	stalled   int          // packets that wait for a place in a Socket's queue
+	unread    int          // what the events and messages that wait for a Receive cost
+	space     sync.Cond    // on mu: unread fell, or somebody's queue or the session ended
+	stalled   int          // packets that wait for that
 
 	// Polling, see polling.go.
 	out     []byte    // units for the next GET
@@ -67,7 +69,7 @@ type upper interface {
 func (s *Server) newSession(r *http.Request, release func(), transport Encoding, ws *fanout.Conn) *session {
 	e := &session{srv: s, id: newID(), request: detach(r), release: release, transport: transport, ws: ws}
 	e.due = time.Now().Add(s.opts.PingInterval)
-	e.wake.L = &e.mu
+	e.wake.L, e.space.L = &e.mu, &e.mu
 	e.writing = ws != nil // it begins with the open packet
 	if s.engine != nil {
 		e.upper = newConn(e)
@@ -327,6 +329,7 @@ func (s *session) end(cause error) {
 		s.arm(&s.grave, keep, func() func() { return func() { s.srv.remove(s) } })
 	}
 	s.wake.Broadcast()
+	s.space.Broadcast()
 	s.mu.Unlock()
 
 	if keep < 0 {
@@ -351,6 +354,8 @@ func closeCode(cause error) (int, string) {
 	switch {
 	case errors.Is(cause, ErrServerClosed):
 		return 1001, "server closed"
+	case errors.Is(cause, ErrTooBig):
+		return 1009, cause.Error()
 	case errors.Is(cause, ErrParse), errors.Is(cause, ErrTooMany), errors.Is(cause, ErrConnectTimeout):
 		return 1008, cause.Error()
 	default:

@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"example.com/chat/socketio"
 )
@@ -51,6 +53,104 @@ func TestWaitingEventKeepsItselfOnly(t *testing.T) {
 			t.Errorf("%d bytes are kept for %d small events", left, n)
 		}
 		close(w.next)
+	})
+}
+
+// The attachments of one packet are bounded together, however many there may be
+// and however large each may be.
+func TestAttachmentsAreBounded(t *testing.T) {
+	for _, tt := range []struct {
+		why   string
+		sizes []int
+		ok    bool
+	}{
+		{"as much as there may be, and one taken whole", []int{500, 400, 900}, true},
+		{"one more", []int{500, 400, 900, 1}, false},
+		{"one that is larger by itself", []int{5000}, true},
+	} {
+		in(t, &socketio.Options{MaxUnread: 1000}, func(w *world) {
+			head := fmt.Sprintf(`45%d-["x"]`, len(tt.sizes))
+			c := w.ws().connect()
+			c.send(text(head))
+			p := w.poll().connect()
+			p.send(head)
+			want := ok
+			for i, n := range tt.sizes {
+				c.send(frame{2, strings.Repeat("a", n)})
+				if i == len(tt.sizes)-1 && !tt.ok {
+					want = response{413, `{"code":3,"message":"payload too large"}`}
+				}
+				if got := p.post("b" + strings.Repeat("YWFh", n/3)); got != want {
+					w.Errorf("%s: posting attachment %d got %v", tt.why, i, got)
+				}
+			}
+			synctest.Wait()
+			if tt.ok {
+				if len(w.names) != 2 || len(w.ends) != 0 {
+					w.Errorf("%s: %d events, %d ends", tt.why, len(w.names), len(w.ends))
+				}
+				return
+			}
+			w.wantEnd(socketio.ErrTooBig, 0)
+			w.wantEnd(socketio.ErrTooBig, 0)
+			c.closed(1009)
+			p.gone()
+		})
+	}
+}
+
+// What waits for Receive is bounded for a connection, not for each of its
+// namespaces; and what a handler left behind does not count.
+func TestUnreadIsOneBoundForAll(t *testing.T) {
+	inWith(t, &socketio.Options{MaxUnread: 1000, PingInterval: time.Hour}, newHTTP(), func(w *world, s *socketio.Socket) {
+		w.sockets <- s
+		if s.Namespace() == "/custom" {
+			<-w.next // receives nothing, and returns
+			return
+		}
+		w.echo(s)
+	}, func(w *world) {
+		c := w.ws().connect()
+		c.connectTo("40/custom", "40/custom,")
+		var sent atomic.Int32
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range 20 {
+				c.send(text(`42/custom,["a"]`)) // counts for 79 bytes
+				sent.Add(1)
+			}
+			c.send(text(`42["message"]`))
+		}()
+		time.Sleep(time.Minute)
+		if n := sent.Load(); n < 12 || n > 15 {
+			w.Errorf("%d events were taken", n)
+		}
+		c.nothing()
+		close(w.next)
+		<-done
+		c.want(text("41/custom,"), text(`42["message-back"]`))
+	})
+	// A goodbye, and events that its handler did not receive: the rest goes on.
+	inWith(t, &socketio.Options{MaxUnread: 1000, PingInterval: time.Hour}, newHTTP(), func(w *world, s *socketio.Socket) {
+		if s.Namespace() == "/custom" {
+			<-w.next
+			return
+		}
+		w.echo(s)
+	}, func(w *world) {
+		c := w.ws().connect()
+		c.connectTo("40/custom", "40/custom,")
+		for range 12 {
+			c.send(text(`42/custom,["a"]`))
+		}
+		c.send(text("41/custom,"))
+		synctest.Wait()
+		close(w.next)
+		for i := range 20 {
+			c.send(text(fmt.Sprintf(`42["message",%d]`, i)))
+			c.want(text(fmt.Sprintf(`42["message-back",%d]`, i)))
+		}
 	})
 }
 

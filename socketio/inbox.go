@@ -6,21 +6,20 @@ import (
 )
 
 // An inbox is what a client sent and nobody has received yet: a queue between
-// the one who acts on its packets and the one in Receive, with an end. It is
-// bounded by Options.MaxUnread. session.mu guards all of it.
+// the one who acts on its packets and the one in Receive, with an end. All of a
+// session's together are bounded by Options.MaxUnread. session.mu guards all of
+// it.
 type inbox[T interface{ cost() int }] struct {
 	s     *session
 	ready sync.Cond // items grew, or over was set
-	space sync.Cond // items shrank, or over was set
 	items []T
-	size  int           // what they cost together
 	over  error         // why it ended, or nil
 	done  chan struct{} // closed when over is set
 }
 
 func (q *inbox[T]) init(s *session) {
 	q.s, q.done = s, make(chan struct{})
-	q.ready.L, q.space.L = &s.mu, &s.mu
+	q.ready.L = &s.mu
 }
 
 // receive waits for an item, or the end behind the last.
@@ -36,18 +35,18 @@ func (q *inbox[T]) receive() (item T, err error) {
 	var none T
 	item, q.items[0] = q.items[0], none
 	q.items = q.items[1:]
-	q.size -= item.cost()
-	q.space.Signal()
+	q.s.unread -= item.cost()
+	q.s.space.Broadcast()
 	return item, nil
 }
 
-// push adds an item; it blocks while the queue is full. What comes after the
-// end is dropped. s.mu is held.
+// push adds an item; it blocks while too much waits. What comes after the end is
+// dropped. s.mu is held.
 func (q *inbox[T]) push(item T) error {
 	limit := q.s.srv.opts.MaxUnread
 	q.s.stalled++
-	for limit >= 0 && q.size >= limit && q.over == nil {
-		q.space.Wait()
+	for limit >= 0 && q.s.unread >= limit && q.over == nil && q.s.ended == nil {
+		q.s.space.Wait()
 	}
 	q.s.stalled--
 	if q.s.ended != nil {
@@ -55,7 +54,7 @@ func (q *inbox[T]) push(item T) error {
 	}
 	if q.over == nil {
 		q.items = append(q.items, item)
-		q.size += item.cost()
+		q.s.unread += item.cost()
 		q.ready.Signal()
 	}
 	return nil
@@ -70,13 +69,22 @@ func (q *inbox[T]) close(cause error) bool {
 	}
 	q.over = cause
 	if errors.Is(cause, ErrDisconnected) {
-		q.items, q.size = nil, 0
+		q.discard()
 	}
 	close(q.done)
 	q.ready.Broadcast()
-	q.space.Broadcast()
+	q.s.space.Broadcast()
 	q.s.wake.Broadcast()
 	return true
+}
+
+// discard drops what nobody will receive. s.mu is held.
+func (q *inbox[T]) discard() {
+	for _, item := range q.items {
+		q.s.unread -= item.cost()
+	}
+	q.items = nil
+	q.s.space.Broadcast()
 }
 
 // write sends units, see session.write, for as long as the queue has no end.

@@ -225,6 +225,10 @@ func (s *session) post(w http.ResponseWriter, r *http.Request) {
 	rc.SetWriteDeadline(time.Time{}) // in a queue
 	if err := s.packets(payload); err != nil {
 		s.end(err)
+		if errors.Is(err, ErrTooBig) {
+			refuseStatus(w, http.StatusRequestEntityTooLarge, codeBadRequest, "payload too large")
+			return
+		}
 		if !errors.Is(err, ErrEngineClosed) && !errors.Is(err, ErrServerClosed) && !errors.Is(err, ErrDisconnected) {
 			refuse(w, codeBadRequest)
 			return

@@ -74,9 +74,11 @@ type Options struct {
 	// MaxPayload is the largest body of a POST and the largest WebSocket
 	// message accepted, in bytes. Zero means 1,000,000.
 	MaxPayload int64
-	// MaxUnread bounds, in bytes, what waits for a client's next poll, and the
-	// events that wait for Receive: a write, or an event, that finds less than
-	// that is taken whole. Zero means 1 MiB.
+	// MaxUnread bounds, in bytes, what waits for a client's next poll, the
+	// events of all its namespaces that wait for Receive, and a packet with its
+	// attachments: a write, an event or an attachment that finds less than that
+	// is taken whole. Writes block then, nothing is read from a client, and too
+	// many attachments end the connection with ErrTooBig. Zero means 1 MiB.
 	MaxUnread int
 	// MaxAttachments is the largest number of attachments of one packet. Zero
 	// means 10.

@@ -22,7 +22,8 @@ var (
 	// ErrParse means that the client sent what is no packet, or a packet that
 	// it must not send then.
 	ErrParse = errors.New("socketio: parse error")
-	// ErrTooBig means that the client sent more than Options.MaxPayload.
+	// ErrTooBig means that the client sent more than Options.MaxPayload, or
+	// attachments of one packet beyond Options.MaxUnread.
 	ErrTooBig = errors.New("socketio: payload too large")
 	// ErrSlow means that the client didn't take what was written to it within
 	// Options.WriteTimeout.
