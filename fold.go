@@ -93,13 +93,13 @@ func (f *fold) apply(rec Record, b body) error {
 		f.members[m.key], f.sessions[m.session], f.tokens[m.token] = m, m, m
 		f.seats = append(f.seats, seat{b.user, rec.Pos.Seq})
 	case kindResumed:
-		delete(f.tokens, m.token)
+		f.forget(m)
 		m.body, m.last = b, rec.Pos.Seq
 		f.tokens[m.token] = m
 	case kindLeft:
 		delete(f.members, rec.Key)
 		delete(f.sessions, m.session)
-		delete(f.tokens, m.token)
+		f.forget(m)
 		i, _ := slices.BinarySearchFunc(f.seats, m.join, func(s seat, join uint64) int { return cmp.Compare(s.join, join) })
 		if f.shared {
 			f.seats, f.shared = slices.Clone(f.seats), false
@@ -107,6 +107,13 @@ func (f *fold) apply(rec Record, b body) error {
 		f.seats = slices.Delete(f.seats, i, i+1)
 	}
 	return nil
+}
+
+// forget drops a member's token. Two who logged in at the same instant may have chosen the same; it is the later one's.
+func (f *fold) forget(m *member) {
+	if f.tokens[m.token] == m {
+		delete(f.tokens, m.token)
+	}
 }
 
 // recall takes the message ID of a record from before the snapshot that was loaded, if its session is still in.

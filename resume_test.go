@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -177,6 +179,39 @@ func TestTokenOfAConnection(t *testing.T) {
 		short.ask(chat.LoginRequest{Name: "Cid"})
 		if rep, ok := short.last().(chat.ErrorReply); !ok || !errors.Is(rep.Err, chat.ErrID) {
 			t.Errorf("a token that is too short: %v", short.last())
+		}
+	})
+}
+
+// TestTokenChosenTwice shows two logins at the same instant that were given one token: it is the later one's, and stays so
+// when the first is gone.
+func TestTokenChosenTwice(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ctx := context.Background()
+		l := newHeldLog(nil)
+		r := newRoom(t, &chat.RoomOptions{Log: l})
+		l.set(all(hold))
+		const token = "a secret that two of us have"
+		var in [2]*chat.Session
+		var wg sync.WaitGroup
+		for i, name := range []string{"Ann", "Bob"} {
+			wg.Go(func() {
+				s, err := r.Login(ctx, name, &chat.LoginOptions{Token: token})
+				if err != nil {
+					t.Error(err)
+				}
+				in[i] = s
+			})
+			synctest.Wait()
+		}
+		l.set(nil)
+		l.release()
+		wg.Wait()
+		if err := r.Logout(ctx, in[0]); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := r.Resume(ctx, token, true); err != nil || s.User().Name != "Bob" {
+			t.Errorf("resuming when the first is gone: %v", err)
 		}
 	})
 }
