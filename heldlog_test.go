@@ -229,6 +229,13 @@ func (l *heldLog) end(err error) {
 	}
 }
 
+// unread sets whether the log can be read.
+func (l *heldLog) unread(stuck bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stuck = stuck
+}
+
 // mute lets the followers hear nothing more.
 func (l *heldLog) mute() {
 	l.mu.Lock()

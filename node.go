@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +17,7 @@ import (
 // A Node is what makes several processes that serve the same rooms notice that one is dead: one a process, given to each
 // of its rooms by [RoomOptions].Node. Nodes that belong together write heartbeats to one [Log], which is not that of a
 // room, and judge each other by what stands there and not by clocks: a node is dead when another has written
-// [NodeOptions].Misses heartbeats since its last. The judgement is an entry guarded on that last heartbeat, so it is
+// [NodeOptions].Misses heartbeats since its last, with the time between them that is between heartbeats. The judgement is an entry guarded on that last heartbeat, so it is
 // final: who is judged can write no more under that name.
 //
 // The sessions of a dead node are adopted by the rooms of all others: they are away since its last heartbeat, may be
@@ -30,17 +31,23 @@ type Node struct {
 	opts   NodeOptions
 	ctx    context.Context
 	cancel context.CancelFunc
-	unread func() // stops following the log
+	unread func() // stops following the log; of run, and then of Close
 	done   chan struct{}
 
-	mu     sync.Mutex // guards the fields below
-	id     string     // of this incarnation
-	last   uint64     // the sequence of its last heartbeat
-	peers  map[string]*peer
-	rooms  map[*Room]struct{}
-	news   []obituary    // to be told to the rooms
-	failed error         // why the log ended; to be told to the logger
-	wake   chan struct{} // holds one token when there is news
+	end    sync.Once // Close
+	endErr error
+
+	mu    sync.Mutex // guards the fields below
+	id    string     // of this incarnation
+	last  uint64     // the sequence of its last heartbeat; 0: it has none, so that nobody else knows the name
+	seen  time.Time  // when this node read that
+	peers map[string]*peer
+	rooms map[*Room]struct{}
+	news  []obituary    // to be told to the rooms
+	deaf  error         // why the log is not followed any more
+	timer *time.Timer   // calls tick
+	due   bool          // a heartbeat is
+	wake  chan struct{} // holds one token when there is something to do
 }
 
 // A peer is another incarnation that is not known to be dead.
@@ -62,7 +69,7 @@ type NodeOptions struct {
 	Interval time.Duration
 
 	// Misses is how many heartbeats a node may write without one from another until it judges that one dead. Zero means
-	// 3, so that a dead node is noticed after 15 to 20 s.
+	// 3, so that a dead node is noticed 10 to 15 s after its last heartbeat.
 	Misses int
 
 	// Logger is told of judgements and of a log out of reach. nil: silent.
@@ -91,17 +98,9 @@ func NewNode(log Log, o *NodeOptions) (*Node, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
-	snap, err := log.Snapshot(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("chat: opening the nodes' log: %w", err)
-	}
-	now := time.Now()
-	for _, rec := range snap.Records {
-		n.peers[rec.Key] = &peer{last: rec.Pos.Seq, seen: now}
-	}
 	n.id = rand.Text()
-	if n.unread, err = log.Follow(snap.At, n.apply); err != nil {
-		return nil, fmt.Errorf("chat: following the nodes' log: %w", err)
+	if err := n.read(ctx); err != nil {
+		return nil, fmt.Errorf("chat: opening the nodes' log: %w", err)
 	}
 	if err := n.beat(ctx); err != nil {
 		n.unread()
@@ -112,6 +111,45 @@ func NewNode(log Log, o *NodeOptions) (*Node, error) {
 	return n, nil
 }
 
+// read reads who is alive, and follows the log from there. If the log is trimmed meanwhile it begins anew. Where it has
+// read before, those who are missing now are dead.
+func (n *Node) read(ctx context.Context) error {
+	for {
+		snap, err := n.log.Snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		n.mu.Lock()
+		n.deaf = nil
+		before, now := n.peers, time.Now()
+		n.peers = make(map[string]*peer, len(snap.Records))
+		known := n.last == 0
+		for _, rec := range snap.Records {
+			p := before[rec.Key]
+			delete(before, rec.Key)
+			switch {
+			case rec.Key == n.id:
+				known, n.last = true, rec.Pos.Seq
+			case p != nil && p.last == rec.Pos.Seq:
+				n.peers[rec.Key] = p
+			default:
+				n.peers[rec.Key] = &peer{last: rec.Pos.Seq, seen: now}
+			}
+		}
+		for _, id := range slices.Sorted(maps.Keys(before)) {
+			n.news = append(n.news, obituary{id, before[id].seen})
+		}
+		if !known {
+			n.news = append(n.news, obituary{n.id, n.seen})
+			n.rename()
+		}
+		n.mu.Unlock()
+		if n.unread, err = n.log.Follow(snap.At, n.apply); !errors.Is(err, ErrTrimmed) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
 // Incarnation returns the name that this node has now; every start, and every new start after being judged, makes one.
 func (n *Node) Incarnation() string {
 	n.mu.Lock()
@@ -120,63 +158,118 @@ func (n *Node) Incarnation() string {
 }
 
 // Close ends the node's heartbeats and, for at most 1 s, tries to say so in the log, so that others adopt at once what
-// its rooms left to them. It comes after the Close or Shutdown of the rooms. Twice is harmless.
+// its rooms left to them. It comes after the Close or Shutdown of the rooms. Twice is harmless. The error is the log's, if
+// it did not take that; then others judge the node later.
 func (n *Node) Close() error {
-	n.cancel()
-	<-n.done
-	n.unread()
-	n.mu.Lock()
-	id, last := n.id, n.last
-	n.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	_, err := n.log.Append(ctx, Entry{ID: id + "!end", Key: id, Final: true, Guard: Guard{id, last}})
-	if errors.Is(err, ErrConflict) {
-		return nil // judged, so it is known already
-	}
-	return err
+	n.end.Do(func() {
+		n.cancel()
+		<-n.done
+		defer n.unread()
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		for {
+			n.mu.Lock()
+			id, last := n.id, n.last
+			n.mu.Unlock()
+			if last == 0 {
+				return // nobody knows it
+			}
+			_, n.endErr = n.log.Append(ctx, Entry{ID: id + "!end", Key: id, Final: true, Guard: Guard{id, last}})
+			if !errors.Is(n.endErr, ErrConflict) {
+				return
+			}
+			n.endErr = nil
+			n.mu.Lock()
+			moved := n.last != last && n.id == id // by a heartbeat whose outcome was unknown
+			n.mu.Unlock()
+			if !moved { // it was judged, so that it is known already
+				return
+			}
+		}
+	})
+	return n.endErr
 }
 
 // run writes a heartbeat each interval, judges after each that was taken, and brings the news to the rooms.
 func (n *Node) run() {
 	defer close(n.done)
-	tick := time.NewTicker(n.opts.Interval)
-	defer tick.Stop()
+	n.mu.Lock()
+	n.timer = time.AfterFunc(n.opts.Interval, n.tick)
+	defer n.timer.Stop()
+	n.mu.Unlock()
+	var told error
 	for {
 		select {
 		case <-n.ctx.Done():
 			return
 		case <-n.wake:
-		case <-tick.C:
-			n.tell() // before a log that may be slow
-			ctx, cancel := context.WithTimeout(n.ctx, n.opts.Interval)
-			if err := n.beat(ctx); err != nil {
-				n.opts.Logger.Warn("chat: a heartbeat is not in the log", "err", err)
-			} else {
-				n.judge(ctx)
+		}
+		n.tell() // before a log that may be slow
+		ctx, cancel := context.WithTimeout(n.ctx, n.opts.Interval)
+		n.mu.Lock()
+		due, deaf := n.due, n.deaf
+		n.due = false
+		n.mu.Unlock()
+		switch {
+		case errors.Is(deaf, ErrTrimmed):
+			if err := n.read(ctx); err != nil {
+				n.mu.Lock()
+				n.deaf = deaf // at the next heartbeat again
+				n.mu.Unlock()
+				n.opts.Logger.Warn("chat: the nodes' log cannot be read", "err", err)
 			}
-			cancel()
+		case deaf != nil && told == nil:
+			told = deaf
+			n.opts.Logger.Error("chat: the nodes' log has ended", "err", deaf)
 		}
 		n.tell()
+		if due || !n.named() {
+			if err := n.beat(ctx); err != nil {
+				n.opts.Logger.Warn("chat: a heartbeat is not in the log", "err", err)
+			} else if due {
+				n.judge(ctx)
+			}
+			n.tell()
+		}
+		cancel()
 	}
 }
 
+// tick makes a heartbeat due, each interval until the node is closed.
+func (n *Node) tick() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ctx.Err() == nil {
+		n.timer.Reset(n.opts.Interval)
+	}
+	n.due = true
+	n.nudge()
+}
+
 // beat writes one heartbeat. A conflict means that the node was judged, which apply reads too, or that a heartbeat
-// whose outcome was unknown has landed meanwhile.
+// whose outcome was unknown has landed meanwhile. A name whose first heartbeat has no good end is given up: that one may
+// land when others have judged the name, and nothing would guard against it.
 func (n *Node) beat(ctx context.Context) error {
 	n.mu.Lock()
 	id, last := n.id, n.last
 	n.mu.Unlock()
 	_, err := n.log.Append(ctx, Entry{ID: id + "/" + rand.Text(), Key: id, Guard: Guard{id, last}})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err != nil && n.id == id && n.last == 0 {
+		n.id = rand.Text()
+	}
 	return err
 }
 
-// judge ends the incarnations that have missed too many heartbeats.
+// judge ends the incarnations that have missed too many heartbeats. Heartbeats of this node may come close to each other,
+// one that was slow and the next; so that there must also have been time for as many.
 func (n *Node) judge(ctx context.Context) {
 	n.mu.Lock()
 	var late []Entry
+	least := time.Duration(n.opts.Misses-1) * n.opts.Interval
 	for id, p := range n.peers {
-		if p.ours >= n.opts.Misses {
+		if p.ours >= n.opts.Misses && time.Since(p.seen) >= least {
 			late = append(late, Entry{ID: id + "!dead", Key: id, Final: true, Guard: Guard{id, p.last}})
 		}
 	}
@@ -197,7 +290,7 @@ func (n *Node) apply(recs []Record, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err != nil {
-		n.failed = err
+		n.deaf = err
 		n.nudge()
 	}
 	now := time.Now()
@@ -208,14 +301,18 @@ func (n *Node) apply(recs []Record, err error) {
 			if p := n.peers[rec.Key]; p != nil {
 				seen = p.seen
 			}
+			if rec.Key == n.id {
+				seen = n.seen
+				n.rename()
+			}
 			delete(n.peers, rec.Key)
 			n.news = append(n.news, obituary{rec.Key, seen})
 			n.nudge()
-			if rec.Key == n.id {
-				n.id, n.last = rand.Text(), 0
-			}
 		case rec.Key == n.id:
-			n.last = rec.Pos.Seq
+			if n.last == 0 {
+				n.nudge()
+			}
+			n.last, n.seen = rec.Pos.Seq, now
 			for _, p := range n.peers {
 				p.ours++
 			}
@@ -225,6 +322,16 @@ func (n *Node) apply(recs []Record, err error) {
 	}
 }
 
+// rename begins the next incarnation. The node's mutex is held.
+func (n *Node) rename() { n.id, n.last = rand.Text(), 0 }
+
+// named reports whether others can know this incarnation's name.
+func (n *Node) named() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.last != 0
+}
+
 func (n *Node) nudge() {
 	select {
 	case n.wake <- struct{}{}:
@@ -232,23 +339,23 @@ func (n *Node) nudge() {
 	}
 }
 
-// tell brings the news to the rooms, and to the logger.
+// tell brings the news to the rooms.
 func (n *Node) tell() {
 	n.mu.Lock()
-	news, failed := n.news, n.failed
-	n.news, n.failed = nil, nil
+	news := n.news
+	n.news = nil
 	rooms := make([]*Room, 0, len(n.rooms))
 	for r := range n.rooms {
 		rooms = append(rooms, r)
 	}
 	n.mu.Unlock()
-	if failed != nil {
-		n.opts.Logger.Error("chat: the nodes' log has ended", "err", failed)
-	}
-	for _, o := range news {
-		for _, r := range rooms {
+	for _, r := range rooms {
+		for _, o := range news {
 			r.nodeDied(o.id, o.seen)
 		}
+		r.mu.Lock()
+		r.change() // there may be a name
+		r.mu.Unlock()
 	}
 }
 
@@ -302,6 +409,19 @@ func (r *Room) nodeID() string {
 		return "/" + r.instance
 	}
 	return r.opts.Node.Incarnation() + "/" + r.instance
+}
+
+// named waits until what the room writes under its node's name will not be taken for a dead node's: when the node was
+// judged, until its next name is known. Where ctx ends first that is an ErrFenced.
+func (r *Room) named(ctx context.Context) error {
+	n := r.opts.Node
+	if n == nil || n.named() {
+		return nil
+	}
+	if err := r.until(ctx, func() bool { return n.named() || r.refusal() != nil }); err != nil {
+		return fmt.Errorf("%w: %w", ErrFenced, err)
+	}
+	return nil
 }
 
 func incarnation(nodeID string) string {

@@ -28,7 +28,7 @@ func tokenHash(token string) string {
 // that is an [ErrConnected]. A session that a program holds, or another node that is alive, counts as connected.
 //
 // Errors: [ErrToken] if there is no such session, or it has left; [ErrConnected]; [ErrClosed]; ctx.Err() if ctx had ended
-// before; [ErrUnknown]; those of the log. Where the outcome is unknown and the Resumed lands after all, the session is
+// before; [ErrUnknown]; those of the log; [ErrFenced] as for [Room.Login]. Where the outcome is unknown and the Resumed lands after all, the session is
 // away again.
 func (r *Room) Resume(ctx context.Context, token string, takeOver bool) (*Session, error) {
 	s, err := r.resume(ctx, token, takeOver, nil, nil)
@@ -43,6 +43,9 @@ func (r *Room) resume(ctx context.Context, token string, takeOver bool, c *conn,
 	hash := tokenHash(token)
 	current := false
 	for {
+		if err := r.named(ctx); err != nil {
+			return nil, err
+		}
 		r.mu.Lock()
 		m := r.fold.tokens[hash]
 		err := r.refusal()
@@ -129,6 +132,12 @@ func (r *Room) orphan(m *member, since time.Time) {
 		room: r, id: m.session, key: m.key, user: m.user, linger: m.linger,
 		done: make(chan struct{}), join: m.join, last: m.last, adopted: m.node != r.nodeID(),
 	}
-	r.sessions[s.id] = s
-	r.away(s, m.linger-time.Since(since), Lost)
+	switch {
+	case !r.closing:
+		r.sessions[s.id] = s
+		r.away(s, m.linger-time.Since(since), Lost)
+	case !s.adopted && !(r.handOver && s.linger > 0): // nobody else will
+		r.sessions[s.id] = s
+		r.leave(s, Shutdown, "", nil)
+	}
 }

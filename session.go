@@ -77,7 +77,8 @@ type LoginOptions struct {
 // with a [Left].
 //
 // Errors: [ErrName] or what else the policy says; [ErrNameTaken]; [ErrNameTooLong], [ErrRoomFull] in a [LimitError];
-// [ErrID] for the ID or token in the options; [ErrClosed]; [ErrUnknown]; [ErrFull] and other errors of the log.
+// [ErrID] for the ID or token in the options; [ErrClosed]; [ErrUnknown]; [ErrFull] and other errors of the log;
+// [ErrFenced] if ctx ends while the room's [Node], having been judged, has no new name yet.
 func (r *Room) Login(ctx context.Context, name string, o *LoginOptions) (*Session, error) {
 	var opts LoginOptions
 	if o != nil {
@@ -114,6 +115,9 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 		linger: max(0, opts.Linger),
 	}
 	hash := tokenHash(s.token)
+	if err := r.named(ctx); err != nil {
+		return nil, err
+	}
 	r.mu.Lock()
 	if err = r.refusal(); err == nil && len(r.fold.members)+r.joining >= r.opts.MaxMembers {
 		err = LimitError{Limit: ErrRoomFull, Max: r.opts.MaxMembers}
