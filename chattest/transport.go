@@ -200,7 +200,7 @@ var transportCases = []transportCase{
 	{"T4", "one that is cut while Deliver waits is not io.EOF", dropUnread},
 	{"T5", "nothing is lost, doubled or out of order", allInOrder},
 	{"T5", "an answer comes before its event", answersFirst},
-	{"T5", "shared bytes are not changed", sharedBytes},
+	{"T5", "what is shared is not changed", sharedStays},
 	{"T5", "Deliver waits while the peer takes nothing", deliverWaits},
 	{"T6", "a malformed request is a BadRequest", malformed},
 	{"T7", "all ends after a goodbye", endsAfterGoodbye},

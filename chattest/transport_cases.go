@@ -318,8 +318,8 @@ func allInOrder(p *transportProbe) {
 	l.wantAll()
 }
 
-// sharedBytes lets several read what the room encodes once.
-func sharedBytes(p *transportProbe) {
+// sharedStays lets several read what the room has once, events and their bytes.
+func sharedStays(p *transportProbe) {
 	var lines []*line
 	for _, name := range []string{"ann", "bea", "cat"} {
 		lines = append(lines, p.guest(name, -1))
@@ -329,11 +329,25 @@ func sharedBytes(p *transportProbe) {
 		readers.Go(l.wantAll)
 	}
 	bob := p.member("bob")
+	want := []string{"bob joined"}
 	for i := range 300 {
-		p.say(bob, fmt.Sprint(i))
+		p.say(bob, fmt.Sprint("line ", i))
+		want = append(want, fmt.Sprint("bob: line ", i))
 	}
 	p.say(p.member("end"), "end")
 	readers.Wait()
+	// Who comes late reads what the others were given.
+	sub, err := p.room.Subscribe(context.Background(), &chat.SubscribeOptions{Last: len(want) + 2})
+	if err != nil {
+		p.fatalf("before the check: the kit's own subscription: %v", err)
+	}
+	var late truth
+	p.running.Go(func() { late.follow(sub) })
+	late.has(p.Patience, "end: end")
+	sub.Close()
+	if got := late.since(want[0]); !slices.Equal(got[:min(len(got), len(want))], want) {
+		p.errorf("the room's own events were changed")
+	}
 }
 
 // wantAll reads until the end is said, and compares with the log.

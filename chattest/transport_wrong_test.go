@@ -48,6 +48,7 @@ var wrongTransports = []struct {
 	{"T5", "a buffer without a bound", func(p *pipe) chat.Transport { return newBuffering(p, 0) }},
 	{"T5", "a full buffer is a broken connection", func(p *pipe) chat.Transport { return newBuffering(p, 100) }},
 	{"T5", "shared bytes are changed", func(p *pipe) chat.Transport { return scribbling{p} }},
+	{"T5", "shared events are changed", func(p *pipe) chat.Transport { return shouting{p} }},
 	{"T6", "a malformed request is an error", func(p *pipe) chat.Transport {
 		return translating{p, func() (chat.Request, error) { return nil, errors.New("malformed") }}
 	}},
@@ -481,6 +482,27 @@ func scribble(b []byte) {
 	for i := range b {
 		if b[i] != '\n' {
 			b[i] = '#'
+		}
+	}
+}
+
+// A shouting transport makes what is said louder, in place.
+type shouting struct{ *pipe }
+
+func (w shouting) Deliver(b *chat.Batch) error {
+	err := w.pipe.Deliver(b)
+	shout(b.Events())
+	return err
+}
+
+// It is a data race as well.
+//
+//go:norace
+func shout(events []chat.Event) {
+	for i, e := range events {
+		if said, ok := e.(chat.Said); ok {
+			said.Text = strings.ToUpper(said.Text)
+			events[i] = said
 		}
 	}
 }
