@@ -21,16 +21,19 @@
 //     across an upgrade from polling to WebSocket.
 //   - Goodbye or loss. [Socket.Receive] ends with io.EOF for a client that said
 //     goodbye, and with another error for one that was lost. A client that
-//     vanishes is lost within PingInterval + PingTimeout.
+//     vanishes is lost within PingInterval + PingTimeout. The official client
+//     says nothing on polling when its tab closes: it is lost, not gone.
 //   - Bounds. What waits in memory for or from one client is bounded by
 //     Options; a client beyond them is held up or ended, and nobody else is
-//     delayed.
+//     delayed. README.md has them in a table.
 //   - Bad input ends that one connection.
 //   - Nothing is left. After [Server.Close] no goroutine of the server's
 //     exists.
 //
 // It knows no rooms and no broadcast: an event for many is encoded once with
-// [AppendEvent] and written to each with [Socket.WriteEncoded].
+// [AppendEvent] and written to each with [Socket.WriteEncoded]. Who may connect,
+// and what who comes back has missed, is the program's to say: Options.Connect.
+// [NewEngine] serves Engine.IO alone.
 //
 // Engine.IO 3 (clients before version 3), JSONP, WebTransport and compression
 // are missing on purpose.
