@@ -38,6 +38,7 @@ func main() {
 // A plan is what to measure, and how much of it.
 type plan struct {
 	rounds  int
+	spin    bool     // the driver does not sleep; it must have a processor of its own
 	only    []string // workloads; empty: all
 	rivals  []string // empty: all
 	profile string   // the folder for processor profiles; empty: none
@@ -61,13 +62,14 @@ type plan struct {
 
 var full = plan{
 	rounds:    3,
+	spin:      true,
 	clients:   1000,
 	paced:     4 * time.Second,
 	busy:      2 * time.Second,
 	burst:     2000,
 	listeners: 200,
 	latency:   5 * time.Second,
-	idle:      2000,
+	idle:      1000,
 	joins:     500,
 	stall:     5 * time.Second,
 	stallRate: 2000,
@@ -107,6 +109,7 @@ func run(args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
+	p.spin = p.spin && pinned
 	res := measure(p, progress)
 	fmt.Fprintf(out, "    cd internal/bench && go run . %s\n\n%s\n\n", strings.Join(args, " "), machine(pinned))
 	res.print(out)
@@ -125,6 +128,8 @@ func parse(args []string, usage io.Writer) (plan, error) {
 	flags.IntVar(&p.clients, "clients", p.clients, "how many hear in W1")
 	flags.IntVar(&p.burst, "burst", p.burst, "how many messages are sent at once in W1 saturated")
 	flags.IntVar(&p.idle, "idle", p.idle, "how many connections are idle in W3")
+	flags.IntVar(&p.stallRate, "stall-rate", p.stallRate, "how many messages a second are sent in W5")
+	flags.BoolVar(&p.spin, "spin", p.spin, "the driver uses up its processor, and costs the server no wake-ups")
 	flags.StringVar(&p.profile, "profile", "", "write processor profiles of the Go servers in W1 into this `folder`")
 	only := flags.String("only", "", "measure these `workloads` alone: "+strings.Join(workloadNames(), ","))
 	some := flags.String("rivals", "", "measure these `servers` alone: "+strings.Join(rivalNames(), ","))

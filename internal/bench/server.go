@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"os"
@@ -23,6 +24,7 @@ type order struct {
 	Settle  bool          `json:",omitempty"` // give back all memory that is not in use
 	Profile string        `json:",omitempty"` // begin a processor profile in that file
 	Stop    bool          `json:",omitempty"` // end it
+	Heap    string        `json:",omitempty"` // write a heap profile into that file
 	Send    int           `json:",omitempty"` // say so many things, numbered from From
 	From    int           `json:",omitempty"`
 	Gap     time.Duration `json:",omitempty"` // between two of them
@@ -32,6 +34,8 @@ type order struct {
 type report struct {
 	Addr       string
 	Goroutines int
+	Heap       uint64        // bytes of objects
+	Stacks     uint64        // bytes of stacks
 	Took       time.Duration // of Send: the median of how long one took to return
 }
 
@@ -68,14 +72,11 @@ func obey(h hub, o order) (r report) {
 		runtime.GC()
 		debug.FreeOSMemory()
 	}
+	if o.Heap != "" {
+		create(o.Heap, pprof.WriteHeapProfile)
+	}
 	if o.Profile != "" {
-		f, err := os.Create(o.Profile)
-		if err == nil {
-			err = pprof.StartCPUProfile(f)
-		}
-		if err != nil {
-			log.Fatal(err)
-		}
+		create(o.Profile, pprof.StartCPUProfile)
 	}
 	if o.Stop {
 		pprof.StopCPUProfile()
@@ -83,8 +84,21 @@ func obey(h hub, o order) (r report) {
 	if o.Send > 0 {
 		r.Took = sendTime(h.send, o)
 	}
-	r.Goroutines = runtime.NumGoroutine()
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	r.Goroutines, r.Heap, r.Stacks = runtime.NumGoroutine(), mem.HeapAlloc, mem.StackInuse
 	return r
+}
+
+// create lets write put a profile into a file, which stays open: of a processor profile more comes.
+func create(name string, write func(io.Writer) error) {
+	f, err := os.Create(name)
+	if err == nil {
+		err = write(f)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
 }
 
 // sendTime is the median of how long a call of send takes, in a room that has come to rest before each.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 	"time"
 )
 
@@ -17,11 +16,12 @@ func fanOut(p *plan) workload {
 			{"paced", "paced, 10/s", "%.2f", true},
 			{"busy", "busy, 50/s", "%.2f", true},
 			{"saturated", "saturated", "%.3f", true},
-			{"driver", "the driver, saturated", "%.3f", false},
+			{"driver", "the driver, paced", "%.2f", false},
+			{"driver saturated", "saturated", "%.3f", false},
 		},
 		of: everybody,
 		run: func(p *plan, r *rival, s sheet) error {
-			return on(r, p.clients, func(proc *process, l *load) error {
+			return on(p, r, p.clients, func(proc *process, l *load) error {
 				warm(l)
 				for _, phase := range []struct {
 					key string
@@ -31,12 +31,11 @@ func fanOut(p *plan) workload {
 					{"busy", func() { l.pace(int(50*p.busy.Seconds()), time.Second/50) }},
 					{"saturated", func() { l.flood(p.burst) }},
 				} {
-					profiled := p.profile != "" && r.start != nil
-					if profiled {
-						file, err := filepath.Abs(filepath.Join(p.profile, r.name+"-"+phase.key+".pprof"))
-						if err != nil {
-							return err
-						}
+					file, err := p.profileOf(r, phase.key)
+					if err != nil {
+						return err
+					}
+					if file != "" {
 						if _, err := proc.do(order{Profile: file}); err != nil {
 							return err
 						}
@@ -46,8 +45,13 @@ func fanOut(p *plan) workload {
 						return err
 					}
 					s.put(phase.key, server, l)
-					s.put("driver", driver, l) // the last stays
-					if profiled {
+					switch phase.key {
+					case "paced":
+						s.put("driver", driver, l)
+					case "saturated":
+						s.put("driver saturated", driver, l)
+					}
+					if file != "" {
 						if _, err := proc.do(order{Stop: true}); err != nil {
 							return err
 						}

@@ -17,7 +17,7 @@ func latency(p *plan) workload {
 		},
 		of: everybody,
 		run: func(p *plan, r *rival, s sheet) error {
-			return on(r, p.listeners, func(_ *process, l *load) error {
+			return on(p, r, p.listeners, func(_ *process, l *load) error {
 				warm(l)
 				l.timed = true
 				l.pace(int(20*p.latency.Seconds()), time.Second/20)

@@ -14,52 +14,62 @@ func idle(p *plan) workload {
 			"quiet: they hear and nobody has said anything; told: all have logged in, and were told of all", p.idle),
 		columns: []column{
 			{"quiet", "quiet", "%.1f", false},
+			{"heap", "of it objects", "%.1f", false},
+			{"stacks", "stacks", "%.1f", false},
 			{"told", "told", "%.1f", false},
 			{"goroutines", "goroutines a connection", "%.2f", false},
 		},
 		once: true,
 		of:   everybody,
 		run: func(p *plan, r *rival, s sheet) error {
-			return on(r, 0, func(proc *process, l *load) error {
-				before, _, err := settled(proc)
+			return on(p, r, 0, func(proc *process, l *load) error {
+				before, had, err := settled(proc)
 				if err != nil {
 					return err
 				}
-				note := func(key string) error {
-					after, goroutines, err := settled(proc)
-					s.put(key, float64(after-before)/1024/float64(p.idle), l)
-					if r.start != nil {
-						s.put("goroutines", float64(goroutines)/float64(p.idle), l)
-					}
-					return err
-				}
+				n := float64(p.idle)
 				for range p.idle {
 					if err := l.add(proc.addr, r.dialect.path); err != nil {
 						return err
 					}
 				}
-				if err := note("quiet"); err != nil {
+				after, have, err := settled(proc)
+				if err != nil {
 					return err
+				}
+				s.put("quiet", float64(after-before)/1024/n, l)
+				if r.start != nil {
+					s.put("heap", (float64(have.Heap)-float64(had.Heap))/1024/n, l)
+					s.put("stacks", (float64(have.Stacks)-float64(had.Stacks))/1024/n, l)
+					s.put("goroutines", float64(have.Goroutines-had.Goroutines)/n, l)
+				}
+				if file, err := p.profileOf(r, "heap"); err != nil {
+					return err
+				} else if file != "" {
+					if _, err := proc.do(order{Heap: file}); err != nil {
+						return err
+					}
 				}
 				if r.dialect.lists != "" {
 					return nil // so many full lists take minutes: W4 has them
 				}
 				joinAll(l)
-				return note("told")
+				after, _, err = settled(proc)
+				s.put("told", float64(after-before)/1024/n, l)
+				return err
 			})
 		},
 	}
 }
 
-// settled returns a server's memory in bytes and its goroutines when it has come to rest.
-func settled(p *process) (memory, goroutines int, err error) {
+// settled returns a server's memory in bytes when it has come to rest, and its own report.
+func settled(p *process) (memory int, r report, err error) {
 	time.Sleep(50 * time.Millisecond) // what ends, ends
-	r, err := p.do(order{Settle: true})
-	if err != nil {
-		return 0, 0, err
+	if r, err = p.do(order{Settle: true}); err != nil {
+		return 0, r, err
 	}
 	memory, err = p.memory()
-	return memory, r.Goroutines, err
+	return memory, r, err
 }
 
 // joinAll lets all clients log in, each when the one before has seen itself come in.

@@ -14,7 +14,7 @@ func joins(p *plan) workload {
 		columns: []column{{"join", "a login", "%.2f", false}},
 		of:      func(r *rival) bool { return r.dialect.login != nil },
 		run: func(p *plan, r *rival, s sheet) error {
-			return on(r, p.joins, func(proc *process, l *load) error {
+			return on(p, r, p.joins, func(proc *process, l *load) error {
 				before, err := proc.cpu()
 				if err != nil {
 					return err

@@ -21,7 +21,7 @@ func stall(p *plan) workload {
 		once: true,
 		of:   everybody,
 		run: func(p *plan, r *rival, s sheet) error {
-			return on(r, p.listeners, func(proc *process, l *load) error {
+			return on(p, r, p.listeners, func(proc *process, l *load) error {
 				warm(l)
 				l.size = 1024
 				n, gap := int(float64(p.stallRate)*p.stall.Seconds()), time.Second/time.Duration(p.stallRate)

@@ -15,7 +15,7 @@ func sends(p *plan) workload {
 		of:   func(r *rival) bool { return r.start != nil },
 		run: func(p *plan, r *rival, s sheet) error {
 			for _, n := range p.sends {
-				err := on(r, n, func(proc *process, l *load) error {
+				err := on(p, r, n, func(proc *process, l *load) error {
 					warm(l)
 					o := order{Send: calls, From: len(l.sent), Gap: 2*time.Millisecond + time.Duration(n)*30*time.Microsecond}
 					if err := proc.tell(o); err != nil {

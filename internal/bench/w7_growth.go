@@ -15,7 +15,7 @@ func growth(p *plan) workload {
 		of:   func(r *rival) bool { return slices.Contains([]string{"floor", "gws", "chat", "chat-socketio"}, r.name) },
 		run: func(p *plan, r *rival, s sheet) error {
 			for _, n := range p.growth {
-				err := on(r, n, func(proc *process, l *load) error {
+				err := on(p, r, n, func(proc *process, l *load) error {
 					warm(l)
 					gap := time.Duration(n) * time.Second / 10_000
 					server, _, err := perDelivery(proc, l, func() { l.pace(int(p.paced/gap), gap) })
@@ -52,7 +52,7 @@ func manyRooms(p *plan) workload {
 					return fmt.Errorf("%d rooms: %w", n, err)
 				}
 			}
-			return on(r, 0, func(proc *process, l *load) error {
+			return on(p, r, 0, func(proc *process, l *load) error {
 				before, had, err := settled(proc)
 				if err != nil {
 					return err
@@ -62,7 +62,7 @@ func manyRooms(p *plan) workload {
 				}
 				after, have, err := settled(proc)
 				s.put("empty", float64(after-before)/1024/float64(p.empty), l)
-				s.put("empty goroutines", float64(have-had)/float64(p.empty), l)
+				s.put("empty goroutines", float64(have.Goroutines-had.Goroutines)/float64(p.empty), l)
 				return err
 			})
 		},
@@ -76,7 +76,7 @@ func manyRooms(p *plan) workload {
 }
 
 func inRooms(p *plan, r *rival, s sheet, n int) error {
-	return on(r, 0, func(proc *process, all *load) error {
+	return on(p, r, 0, func(proc *process, all *load) error {
 		var loads []*load
 		for i := range n {
 			l, err := connect(proc.addr, r.dialect, 0)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -87,18 +88,27 @@ func measure(p plan, progress io.Writer) *results {
 }
 
 // on starts a rival's server with n clients, lets f measure, and ends both.
-func on(r *rival, n int, f func(*process, *load) error) error {
-	p, err := start(r)
+func on(p *plan, r *rival, n int, f func(*process, *load) error) error {
+	proc, err := start(r)
 	if err != nil {
 		return err
 	}
-	defer p.stop()
-	l, err := connect(p.addr, r.dialect, n)
+	defer proc.stop()
+	l, err := connect(proc.addr, r.dialect, n)
 	if err != nil {
 		return err
 	}
 	defer l.close()
-	return errors.Join(f(p, l), l.err)
+	l.spin = p.spin
+	return errors.Join(f(proc, l), l.err)
+}
+
+// profileOf is the file that a profile of a rival goes into; empty if nobody asked for one.
+func (p *plan) profileOf(r *rival, what string) (string, error) {
+	if p.profile == "" || r.start == nil {
+		return "", nil
+	}
+	return filepath.Abs(filepath.Join(p.profile, r.name+"-"+what+".pprof"))
 }
 
 // warm lets some messages through, so that what is made once is made.
@@ -111,7 +121,7 @@ func warm(l *load) {
 // perDelivery runs f and returns the processor time that the server and the driver used meanwhile, in µs for each
 // message that a client got.
 func perDelivery(p *process, l *load, f func()) (server, driver float64, err error) {
-	have, mine := l.have, driverTime()
+	have, mine := l.have, driverTime()-l.vain
 	before, err := p.cpu()
 	if err != nil {
 		return 0, 0, err
@@ -123,7 +133,7 @@ func perDelivery(p *process, l *load, f func()) (server, driver float64, err err
 		return 0, 0, err
 	}
 	n := float64(max(l.have-have, 1)) * 1000
-	return float64(after-before) / n, float64(driverTime()-mine) / n, nil
+	return float64(after-before) / n, float64(driverTime()-l.vain-mine) / n, nil
 }
 
 // quantile is the q-th of sorted values, in ms.
