@@ -124,6 +124,7 @@ func TestConnCloses(t *testing.T) {
 			w.wantEnd(socketio.ErrDisconnected, 0)
 		}
 		p := w.poll()
+		synctest.Wait() // or the poll may come between the two
 		p.want("4a\x1ebYg==")
 		p.want("1")
 		p.gone()
@@ -149,6 +150,7 @@ func TestConnText(t *testing.T) {
 		c.want(frame{2, "a\x1eb"}, frame{2, "\xff"}, frame{2, "\x1e"})
 		c.closed(1000) // the handler has returned
 		p := w.poll()
+		synctest.Wait()
 		p.want("bYR5i\x1eb/w==\x1ebHg==")
 		p.want("1")
 	})

@@ -522,3 +522,10 @@ func (n *pipeNet) forget() {
 	defer n.mu.Unlock()
 	n.all = nil
 }
+
+// count is how many connections were made.
+func (n *pipeNet) count() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.all)
+}

@@ -117,9 +117,15 @@ func TestHTTP2(t *testing.T) {
 				w.Errorf("too much got %v", r)
 			}
 			w.wantEnd(socketio.ErrTooBig, 0)
+			if n := w.net.count(); n != 1 {
+				w.Errorf("%d connections, want the one that all share", n)
+			}
 			bystander.send(`42["message"]`)
 			if r := <-hanging; r.Body != `42["message-back"]` {
 				w.Errorf("another session's poll got %v", r)
+			}
+			if n := w.net.count(); n != 1 {
+				w.Errorf("then %d connections", n)
 			}
 		}},
 		{"a body that comes slowly is cut", func(w *world) {

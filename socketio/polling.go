@@ -200,7 +200,9 @@ func (s *session) post(w http.ResponseWriter, r *http.Request) {
 	if limit := s.srv.opts.MaxPayload; limit >= 0 {
 		if r.ContentLength > limit {
 			s.end(fmt.Errorf("%w: body of %d bytes", ErrTooBig, r.ContentLength))
-			w.Header().Set("Connection", "close")
+			if r.ProtoMajor < 2 { // over HTTP/2 it would end others' sessions' connection
+				w.Header().Set("Connection", "close")
+			}
 			refuseStatus(w, http.StatusRequestEntityTooLarge, codeBadRequest, "payload too large")
 			return
 		}

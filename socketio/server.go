@@ -114,7 +114,7 @@ type Options struct {
 	// ctx ends when the client is gone or has left the namespace, and after
 	// ConnectTimeout, when the client is refused, "timeout". An error refuses
 	// the client: see ConnectError; of another error it is told "refused"
-	// alone. Nil grants everybody a new socket without recovery.
+	// alone. Shutdown and Close end ctx and wait for it. Nil grants everybody a new socket without recovery.
 	Connect func(ctx context.Context, r *ConnectRequest) (Grant, error)
 	// Logger gets one line at level Debug for each session. Nil is silent.
 	Logger *slog.Logger
