@@ -1,6 +1,7 @@
 package socketio_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -137,6 +138,22 @@ func TestEngine(t *testing.T) {
 			synctest.Wait()
 			p.want("42[\"message-back\",1]\x1e42[\"message-back\",2]\x1e42[\"message-back\",3]")
 		}},
+		{"polling/a thousand packets in a payload, each way", func(w *world) {
+			p := w.poll().connect()
+			var in, out []string
+			for i := range 1000 {
+				in = append(in, fmt.Sprintf(`42["message",%d]`, i))
+				out = append(out, fmt.Sprintf(`42["message-back",%d]`, i))
+			}
+			p.send(in...)
+			synctest.Wait()
+			p.want(strings.Join(out, "\x1e"))
+		}},
+		{"polling/noop says nothing, from a client either", func(w *world) {
+			p := w.poll().connect()
+			p.send("6", `42["message"]`, "6")
+			p.want(`42["message-back"]`)
+		}},
 		{"polling/binary is base64 both ways", func(w *world) {
 			p := w.poll().connect()
 			p.send(`451-["message",{"_placeholder":true,"num":0}]`, "bAQIDBA==")
@@ -258,6 +275,51 @@ func TestEngine(t *testing.T) {
 			c.send(text("1"))
 			w.wantEnd(socketio.ErrEngineClosed, 0)
 			c.closed(1000)
+		}},
+		{"close/by the client before it is in a namespace", func(w *world) {
+			p := w.poll()
+			hanging := p.hang()
+			p.send("1")
+			if r := <-hanging; r != (response{200, "6"}) {
+				w.Errorf("the hanging poll got %v", r)
+			}
+			p.gone()
+			c := w.ws()
+			c.send(text("1"))
+			c.closed(1000)
+		}},
+		{"close/by the client in a payload: what is before it counts, what is behind it does not", func(w *world) {
+			p := w.poll().connect()
+			p.send(`42["a"]`, "1", `42["b"]`)
+			w.wantEnd(socketio.ErrEngineClosed, 0)
+			if n := len(w.names); n != 1 {
+				w.Errorf("%d events, want 1", n)
+			}
+		}},
+		{"close/by the server while a post is under way", func(w *world) {
+			p := w.poll().connect()
+			body, more := io.Pipe()
+			posted := make(chan int, 1)
+			go func() {
+				resp, err := w.web.Post(w.base+p.q, "text/plain", body)
+				if err != nil {
+					posted <- 0
+					return
+				}
+				resp.Body.Close()
+				posted <- resp.StatusCode
+			}()
+			if _, err := io.WriteString(more, "42"); err != nil {
+				w.Error(err)
+			}
+			synctest.Wait()
+			(<-w.sockets).Drop()
+			if status := <-posted; status == 200 {
+				w.Error("the post was taken")
+			}
+			more.Close()
+			p.want("1")
+			w.wantEnd(socketio.ErrDisconnected, 0)
 		}},
 		{"close/the websocket's code tells goodbye from loss", func(w *world) {
 			for _, tt := range []struct {

@@ -91,7 +91,9 @@ type Options struct {
 	MaxCalls int
 	// MaxConnects is how many CONNECT packets a client may send at once, and
 	// from then on a minute: each costs a Socket and what the program keeps for
-	// it. One more ends the connection with ErrTooMany. Zero means 60.
+	// it. One more ends the connection with ErrTooMany. Zero means 60; a program
+	// that begins something anew for each socket, such as a rate limit, wants
+	// little more than it has namespaces.
 	MaxConnects int
 	// MaxNamespaces is how many namespaces a client may be in at a time; one
 	// more is refused, "too many namespaces". Zero means 32.
@@ -114,7 +116,8 @@ type Options struct {
 	// ctx ends when the client is gone or has left the namespace, and after
 	// ConnectTimeout, when the client is refused, "timeout". An error refuses
 	// the client: see ConnectError; of another error it is told "refused"
-	// alone. Shutdown and Close end ctx and wait for it. Nil grants everybody a new socket without recovery.
+	// alone. Shutdown and Close end ctx and wait for it. Nil grants everybody a
+	// new socket without recovery.
 	Connect func(ctx context.Context, r *ConnectRequest) (Grant, error)
 	// Logger gets one line at level Debug for each session. Nil is silent.
 	Logger *slog.Logger
