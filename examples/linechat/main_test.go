@@ -51,7 +51,9 @@ func TestTransport(t *testing.T) {
 			if err != nil {
 				return chattest.Ends{}, errors.Join(err, here.Close())
 			}
-			return ends(here, there), nil
+			// What TCP holds back is soon full, long before it would give the peer up by itself: see keepalive.go.
+			err = errors.Join(here.(*net.TCPConn).SetReadBuffer(16<<10), there.(*net.TCPConn).SetWriteBuffer(16<<10))
+			return ends(here, there), err
 		}})
 	})
 }
