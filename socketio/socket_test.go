@@ -131,8 +131,8 @@ func TestSocket(t *testing.T) {
 		}},
 		{"disconnect/by the server ends one namespace", func(w *world) {
 			c := w.ws().connect()
-			c.connectTo("40/custom", "40/custom,")
 			<-w.sockets
+			c.connectTo("40/custom", "40/custom,")
 			s := <-w.sockets
 			s.Disconnect(false)
 			s.Disconnect(false)
