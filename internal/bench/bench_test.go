@@ -19,6 +19,7 @@ func TestMain(m *testing.M) {
 		serve(os.Args[2])
 		return
 	}
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // for the servers, which would take a second each to end
 	os.Exit(m.Run())
 }
 
