@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -118,7 +119,11 @@ func TestUnreadIsOneBoundForAll(t *testing.T) {
 		time.Sleep(time.Minute)
 		c.nothing()
 		close(w.next)
-		c.want(text("41/custom,"), text(`42["message-back"]`))
+		got := []string{c.next().Payload, c.next().Payload} // in either order: they are two namespaces'
+		slices.Sort(got)
+		if want := []string{"41/custom,", `42["message-back"]`}; !slices.Equal(got, want) {
+			w.Errorf("got %q, want %q", got, want)
+		}
 	})
 	// A goodbye, and events that its handler did not receive: the rest goes on.
 	inWith(t, &socketio.Options{MaxUnread: 1000, PingInterval: time.Hour}, newHTTP(), func(w *world, s *socketio.Socket) {
