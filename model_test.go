@@ -30,15 +30,21 @@ func FuzzRoom(f *testing.F) {
 	})
 }
 
-// TestModel runs random programs. A failure names the seed, and the program by which FuzzRoom repeats it.
+// TestModel runs random programs. A failure names the seed, by which -seed repeats it, and the program, by which FuzzRoom does.
 func TestModel(t *testing.T) {
 	n := uint64(300)
 	if testing.Short() {
 		n = 50
 	}
+	if *seedFlag >= 0 {
+		n = 1
+	}
 	for i := range n {
 		seed := i + 1000*uint64(time.Now().Unix()%1_000_000) // others each time
-		if i < n/3 {
+		switch {
+		case *seedFlag >= 0:
+			seed = uint64(*seedFlag)
+		case i < n/3:
 			seed = i
 		}
 		prog := program(seed)

@@ -85,7 +85,7 @@ func (s *sim) connect(u *simUser, n *simNode) *simConn {
 	c := &simConn{guest: newGuest(s.t), sim: s, user: u, at: n, label: fmt.Sprintf("%s/c%d@%s", u.id(), s.conns, n.label), linger: lingers[s.rnd.IntN(len(lingers))]}
 	c.view.label = c.label
 	o := &chat.ServeOptions{UserID: u.id(), Linger: c.linger, Rate: -1}
-	if s.chance(20) {
+	if s.chance(20) && !s.over {
 		o.MaxUnread = 800
 	}
 	c.serve(context.Background(), n.room, o)
@@ -162,9 +162,12 @@ func (c *simConn) leave(goodbye bool) {
 	}
 }
 
-// lose is the transport noticing.
+// notice is the transport noticing.
 func (c *simConn) notice() {
 	c.cut = true
+	if m := c.member; m != nil && m.by == c.at.log {
+		m.lost = c.sim.now()
+	}
 	c.unstall()
 	c.lose(io.ErrUnexpectedEOF)
 }

@@ -494,15 +494,16 @@ func shape(id string) string {
 // settled reports whether nothing waits on the handles that are up, and nothing may land any more.
 func (st *simStore) settled() bool {
 	for _, l := range st.handles {
-		if l.state == dead {
-			continue
-		}
-		l.mu.Lock()
-		busy := len(l.calls) > 0 || l.tail != nil && len(l.tail.queue) > 0
-		l.mu.Unlock()
-		if busy {
+		if l.state != dead && !l.idle() {
 			return false
 		}
 	}
 	return len(st.late) == 0
+}
+
+// idle reports whether nothing waits on a handle, and its follower has all.
+func (l *simLog) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.calls) == 0 && (l.tail == nil || len(l.tail.queue) == 0)
 }

@@ -144,24 +144,60 @@ func (s *sim) finish() {
 		s.lull()
 	}
 	if len(s.wrong) == 0 {
+		s.comeBack()
+	}
+	if len(s.wrong) == 0 {
 		s.lastWords()
 	}
 	s.over = true
 	if len(s.wrong) == 0 {
+		for _, c := range s.open {
+			c.unstall()
+		}
 		for _, n := range s.places {
-			if n != nil && n.open {
+			if n == nil {
+				continue
+			}
+			for _, v := range n.subs {
+				v.stalled = false
+			}
+			if n.open {
 				s.shut(n, s.rnd.IntN(3), false)
 			}
 		}
 		s.wait(simBound)
-		for _, m := range s.truth.all {
-			if m.left == 0 && m.linger == 0 {
-				s.failf("a ghost: %s (%s) is in, and all rooms are shut down", m.label, m.user.Name)
-			}
-		}
 	}
 	s.stop()
 	s.sum()
+}
+
+// comeBack has everybody come whose name is free, and stay.
+func (s *sim) comeBack() {
+	s.over = true
+	var back []*simConn
+	for _, u := range s.users {
+		if n := s.pickNode(); n != nil && !u.program && u.conn == nil && s.truth.holders[keyOf(u.name)] == nil {
+			c := s.connect(u, n)
+			c.request(&simAsk{what: "login as " + u.name}, chat.LoginRequest{Ref: c.ref(), Name: u.name})
+			s.settle()
+			back = append(back, c)
+		}
+	}
+	s.wait(simBound)
+	for _, c := range back {
+		if c.ended || c.member == nil || c.member.left != 0 {
+			s.failf("everything is well, and %s cannot come and stay", c.label)
+		}
+	}
+}
+
+// fenced looks for connections of a node that has read that it was judged, and goes on with them.
+func (s *sim) fenced() {
+	for _, c := range s.open {
+		if m := c.member; m != nil && m.left == 0 && m.by == c.at.log && s.judged[m.node] && c.at.open && c.at.beat.idle() && !c.cut {
+			s.failf("fencing: %s was taken for dead and knows it, and goes on with %s", c.at.label, c.label)
+		}
+	}
 }
 
 func (s *sim) lastWords() {

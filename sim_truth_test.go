@@ -26,18 +26,16 @@ type simTruth struct {
 
 // A simMember is a session that joined.
 type simMember struct {
-	id, label, key string
-	user           chat.User
-	linger         time.Duration
-	join, last     uint64
-	by             *simLog // whose last record it is: who may speak for it
-	node           string  // the incarnation in it
-	token          string  // as far as anybody was told
-	said           map[string]*simSaid
-	left           uint64
-	reason         chat.Reason
-	ended          time.Duration
-	alone          time.Duration // since when nobody is there that it could be; -1: somebody is
+	id, label  string
+	user       chat.User
+	linger     time.Duration
+	join, last uint64
+	by         *simLog // whose last record it is: who may speak for it
+	node       string  // the incarnation in it
+	token      string  // as far as anybody was told
+	said       map[string]*simSaid
+	left       uint64
+	lost       time.Duration // when its connection was; -1: it was not
 }
 
 // A simSaid is a message in the log.
@@ -62,6 +60,14 @@ func newTruth(s *sim, log *chat.MemoryLog) *simTruth {
 	return tr
 }
 
+// The kinds of records, as record.go has them.
+const (
+	simJoined byte = iota + 1
+	simSaying
+	simLeft
+	simResumed
+)
+
 // add takes a record, and checks that the log may have it.
 func (tr *simTruth) add(rec chat.Record) {
 	s := tr.sim
@@ -78,14 +84,14 @@ func (tr *simTruth) add(rec chat.Record) {
 		s.failf("record %d has version %d", seq, version)
 	}
 	m := tr.members[session]
-	if kind == 1 {
-		if h := tr.holders[rec.Key]; h != nil {
+	if kind == simJoined {
+		if h := tr.holders[keyOf(user.Name)]; h != nil {
 			s.failf("two holders of a name: at #%d %v joins while %s holds it", seq, user, h.label)
 		}
 		if m != nil {
 			s.failf("session %s joins twice, at #%d", m.label, seq)
 		}
-		m = &simMember{id: session, label: s.log.label(session), user: user, said: make(map[string]*simSaid), join: seq, alone: s.now()}
+		m = &simMember{id: session, label: s.log.label(session), user: user, said: make(map[string]*simSaid), join: seq}
 		tr.members[session] = m
 		tr.all = append(tr.all, m)
 	}
@@ -93,14 +99,14 @@ func (tr *simTruth) add(rec chat.Record) {
 		s.failf("record %d is of a session that never joined", seq)
 		m = &simMember{id: session, user: user}
 	}
-	if m.user != user || kind != 1 && m.join != join {
+	if m.user != user || kind != simJoined && m.join != join {
 		s.failf("record %d names %v and join %d, the session is of %v and joined at %d", seq, user, join, m.user, m.join)
 	}
 	if m.left != 0 {
 		switch kind {
-		case 3:
+		case simSaying:
 			s.failf("a message after its speaker's Left: #%d of %s, who left at #%d", seq, m.label, m.left)
-		case 2:
+		case simLeft:
 			s.failf("Left twice: %s at #%d and #%d", m.label, m.left, seq)
 		default:
 			s.failf("%s is back at #%d, and left at #%d", m.label, seq, m.left)
@@ -109,40 +115,48 @@ func (tr *simTruth) add(rec chat.Record) {
 	at := chat.Meta{Pos: rec.Pos, Prev: chat.Position{Epoch: rec.Pos.Epoch, Seq: seq - 1}, Time: rec.Time}
 	roster := tr.rosters[len(tr.rosters)-1]
 	var e chat.Event
-	var said *simSaid
+	var msg *simSaid
 	switch kind {
-	case 1, 4:
+	case simJoined, simResumed:
 		m.linger = time.Duration(d.uvarint()) * time.Millisecond
 		m.node, _, _ = strings.Cut(d.string(), "/")
-		m.last, m.by, m.key = seq, s.log.by, rec.Key
-		if kind == 1 {
+		m.last, m.by, m.lost = seq, s.log.by, -1
+		if kind == simJoined {
 			e = chat.Joined{At: at, User: user}
-			tr.holders[rec.Key] = m
+			tr.holders[keyOf(user.Name)] = m
 			roster = append(slices.Clone(roster), user)
 		} else {
 			e = chat.Resumed{At: at, User: user}
 		}
-	case 2:
-		said = &simSaid{by: m, id: rec.ID[len(session)+1:], text: d.string(), seq: seq, time: s.now()}
-		e = chat.Said{At: at, User: user, ID: said.id, Text: said.text}
-		if first := m.said[said.id]; first != nil && !s.mayDouble(first) {
-			s.failf("doubled: message %s of %s is at #%d and at #%d%s", said.id, m.label, first.seq, seq, s.ago(first.time))
+	case simSaying:
+		msg = &simSaid{by: m, id: rec.ID[len(session)+1:], text: d.string(), seq: seq, time: s.now()}
+		e = chat.Said{At: at, User: user, ID: msg.id, Text: msg.text}
+		if first := m.said[msg.id]; first != nil && !s.mayDouble(first) {
+			s.failf("doubled: message %s of %s is at #%d and at #%d%s", msg.id, m.label, first.seq, seq, s.ago(first.time))
 		}
-		m.said[said.id] = said
+		m.said[msg.id] = msg
 		if m.by != s.log.by {
 			s.failf("fencing: #%d was said through %s, and %s has been held by %s since #%d", seq, s.log.by.label, m.label, m.by.label, m.last)
 		}
-	case 3:
-		m.left, m.reason, m.ended = seq, chat.Reason(d.byte()), s.now()
-		e = chat.Left{At: at, User: user, Reason: m.reason, Note: d.string()}
-		if tr.holders[rec.Key] == m {
-			delete(tr.holders, rec.Key)
+	case simLeft:
+		reason := chat.Reason(d.byte())
+		e = chat.Left{At: at, User: user, Reason: reason, Note: d.string()}
+		switch {
+		case reason != chat.Lost || s.judged[m.node]:
+		case s.there(m):
+			s.failf("%s leaves for lost at #%d, and is there", m.label, seq)
+		case m.lost >= 0 && s.now() < m.lost+m.linger:
+			s.failf("%s leaves for lost at #%d, and its linger of %v is not over%s", m.label, seq, m.linger, s.ago(m.lost))
+		}
+		m.left = seq
+		if key := keyOf(user.Name); tr.holders[key] == m {
+			delete(tr.holders, key)
 		}
 		roster = slices.DeleteFunc(slices.Clone(roster), func(u chat.User) bool { return u == user })
 	default:
 		s.failf("record %d is of kind %d", seq, kind)
 	}
-	tr.events, tr.said, tr.of = append(tr.events, e), append(tr.said, said), append(tr.of, m)
+	tr.events, tr.said, tr.of = append(tr.events, e), append(tr.said, msg), append(tr.of, m)
 	tr.rosters = append(tr.rosters, roster)
 	s.tracef("log: #%d %s", seq, tr.gist(seq))
 }

@@ -15,32 +15,48 @@ import (
 )
 
 var (
-	seedFlag      = flag.Int64("seed", -1, "the one schedule that TestSimulation runs and prints, the one program of TestModel, or what TestRetriesThroughCuts does")
-	schedulesFlag = flag.Int("schedules", 1, "how many fresh schedules TestSimulation runs besides those that are always the same")
+	seedFlag      = flag.Int64("seed", -1, "run the one schedule of TestSimulation, or program of TestModel, that this makes, and print it")
+	schedulesFlag = flag.Int("schedules", 0, "how many schedules TestSimulation runs, all of them fresh; 0: those that are always the same, and one")
 )
 
 // simFixed is how many schedules are the same each time.
 const simFixed = 150
 
+// What was planted in the room, one at a time, and the first of the fixed seeds that finds it. Whoever changes what a seed
+// makes of a schedule plants them again.
+//
+//	Send without a guard                         1  a message after its speaker's Left
+//	Send guarded on the join                     0  no end to what happens at one time
+//	a reply after its event                      1  told of a message at a position that was heard before
+//	Left without a guard, of its own ID          0  Left twice
+//	IDs forgotten at a resume                    4  doubled
+//	an adopted session's Left without a guard   91  leaves for lost, and is there
+//	adoption without an end                      0  a ghost
+//	a left session's token, Resumed unguarded    0  is back, and left
+//	the wrong Prev where a window opens         15  a position is refused that is in the log
+//	a judged node that ends nobody              24  fencing: goes on
+//	a judged node that keeps its name            0  fencing: goes on
+//	a token that a room behind does not look up  2  a token is refused whose session is in
+//
 // TestSimulation runs schedules: in virtual time, three rooms with a node each on one log that does what a log may do, many
-// clients, and all that can happen to them. What anybody is told is compared with the log; see sim. A seed makes a schedule,
-// and the same one each time.
+// clients, and all that can happen to them. What anybody is told is compared with the log; see [sim]. A seed makes a
+// schedule, and the same one each time.
 func TestSimulation(t *testing.T) {
 	if *seedFlag >= 0 {
 		t.Log(strings.Join(simulate(t, uint64(*seedFlag)).trace, "\n"))
 		return
 	}
-	for seed := range uint64(simFixed) {
-		if simulate(t, seed); t.Failed() {
-			return
+	if *schedulesFlag == 0 {
+		for seed := range uint64(simFixed) {
+			if simulate(t, seed); t.Failed() {
+				return
+			}
 		}
 	}
-	for range *schedulesFlag {
-		seed := uint64(rand.Uint32())
-		t.Logf("a fresh schedule: go test -run Simulation -seed %d .", seed)
-		if simulate(t, seed); t.Failed() {
-			return
-		}
+	first, n := uint64(rand.Uint32()), uint64(max(1, *schedulesFlag))
+	t.Logf("fresh: %d from seed %d on; to run one again: go test -run Simulation -seed %d .", n, first, first)
+	for seed := first; seed < first+n && !t.Failed(); seed++ {
+		simulate(t, seed)
 	}
 }
 
@@ -140,7 +156,11 @@ func (s *sim) run() {
 	}
 	names := []string{"Ann", "Bob", "Cid", "Dot", "Eve", "Fay", "Gil", "Hal", "Ivy", "Jon"}
 	for i := range 8 + s.rnd.IntN(12) {
-		s.users = append(s.users, &simUser{index: i, name: names[i%len(names)], program: i%5 == 4, back: make(map[*simNode]bool)})
+		u := &simUser{index: i, name: names[i%len(names)], program: i%5 == 4, back: make(map[*simNode]bool)}
+		if i >= len(names) { // another who would have the same name
+			u.name = strings.ToUpper(u.name)
+		}
+		s.users = append(s.users, u)
 	}
 	for place := range s.places {
 		s.openRoom(place, nil)
@@ -256,6 +276,7 @@ func (s *sim) wait(d time.Duration) {
 		s.settle()
 		now := s.now()
 		if now >= end || len(s.wrong) > 0 && !s.over {
+			s.fenced()
 			return
 		}
 		next := end
