@@ -30,13 +30,25 @@ func (l *pausable) pause() {
 	l.paused = make(chan struct{})
 }
 
+// deafen lets its calls through, and it is told nothing.
+func (l *pausable) deafen() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.paused = make(chan struct{})
+	close(l.paused)
+}
+
 func (l *pausable) goOn() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, tell := range l.queue {
 		tell()
 	}
-	close(l.paused)
+	select {
+	case <-l.paused:
+	default:
+		close(l.paused)
+	}
 	l.paused, l.queue = nil, nil
 }
 
