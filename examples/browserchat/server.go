@@ -68,6 +68,7 @@ func newServer(c *config, port string, log *slog.Logger) (*server, error) {
 		Script:         script,
 		Logger:         log,
 		MaxPayload:     c.maxPayload(),
+		MaxConnects:    maxConnects,
 		Admit: func(r *http.Request) (release func(), err error) {
 			if release, err = room.Admit(source(r)); err != nil {
 				err = refusal{err}
@@ -107,6 +108,10 @@ func newServer(c *config, port string, log *slog.Logger) (*server, error) {
 	}
 	return s, nil
 }
+
+// maxConnects is how often a page may connect its socket anew, at once and a minute, before it needs another connection:
+// each time it may ask for as much again, as far as the rate limit goes.
+const maxConnects = 5
 
 // source is who is counted for a connection, on either way to the room: the remote address, or of an IPv6 address its
 // /64 network, which is what one customer has.

@@ -3,7 +3,7 @@ import { before, after } from "node:test";
 import assert from "node:assert/strict";
 import { stat } from "node:fs/promises";
 import { closeTab, launch, open, Pool } from "./browser.js";
-import { enter, link, login, members, rows, said, send, until } from "./chatpage.js";
+import { enter, link, login, members, rows, said, send, until, upgraded } from "./chatpage.js";
 import { test } from "./fixture.js";
 import { build, start } from "./program.js";
 import { startProxy } from "./proxy.js";
@@ -202,6 +202,7 @@ test("a message whose answer was lost is sent again, and said once", async (t) =
   const state = () => bob.locator("#text .own").last().getAttribute("data-state");
   const want = [];
   for (const arrives of [true, false, true]) {
+    await upgraded(bob);
     if (arrives) proxy.deafen();
     else proxy.stall();
     const words = `number ${want.length}`;
@@ -224,6 +225,7 @@ test("a login whose answer was lost: the page finds itself logged in", async (t)
   t.after(() => proxy.close());
   const ann = await join();
   const bob = await join(undefined, `http://127.0.0.1:${proxy.port}/`);
+  await upgraded(bob);
   proxy.deafen();
   await login(bob, "Bob");
   await until(() => members(ann), ["Bob"]);

@@ -30,6 +30,9 @@ export const said = async (page) => (await rows(page)).filter(Array.isArray);
 // link is the state of the connection: connecting, on, off or gone.
 export const link = (page) => page.locator("body").getAttribute("data-link");
 
+// upgraded waits until the connection is a WebSocket: until then it is two, of which one may be cut off unnoticed.
+export const upgraded = (page) => until(() => page.evaluate(() => socket.io.engine.transport.name), "websocket");
+
 // login tries a name, without waiting for what comes of it.
 export async function login(page, name) {
   await page.locator("#account").fill(name);
