@@ -4,7 +4,7 @@
 //	nc 127.0.0.1 4000
 //
 // The first line is your name, each one after it a message, and /quit says goodbye. A line that is too long or not UTF-8 is
-// refused, in a line that begins with "!"; the last line begins with "Bye". Who takes nothing for 10 s is ended as too slow;
+// refused, in a line that begins with "!", and so is a name with < or >; the last line begins with "Bye". Who takes nothing for 10 s is ended as too slow;
 // who vanishes without a word is lost within 45 s, for which see keepalive.go. Nobody else notices. Ctrl-C ends the room.
 //
 // transport.go is the room's side of a connection: a whole [chat.Transport], to begin one of your own from.
@@ -18,6 +18,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -43,7 +44,7 @@ func main() {
 // serve serves a room until ctx ends; then it tells everybody, and waits for them.
 func serve(ctx context.Context, ln net.Listener) error {
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	room, err := chat.NewRoom(nil)
+	room, err := chat.NewRoom(&chat.RoomOptions{Names: nickname})
 	if err != nil {
 		return err
 	}
@@ -70,4 +71,14 @@ func serve(ctx context.Context, ln net.Listener) error {
 		log.Println("linechat: not everybody could be told of the end in time:", err)
 	}
 	return nil
+}
+
+// nickname is [chat.Nickname] without < and >: "<ann> so <eve> hi" would be words of ann's. It looks at the name as shown,
+// for "＜" is shown as "<".
+func nickname(name string) (shown, key string, err error) {
+	shown, key, err = chat.Nickname(name)
+	if err == nil && strings.ContainsAny(shown, "<>") {
+		return "", "", chat.NameError{Reason: "may not hold < or >"}
+	}
+	return shown, key, err
 }

@@ -241,6 +241,37 @@ func TestConversation(t *testing.T) {
 	}
 }
 
+// TestMouths shows that nobody's name, and nothing somebody says, looks like what another says.
+func TestMouths(t *testing.T) {
+	addr, _ := room(t)
+	eve := dial(t, addr)
+	eve.sees("Your name?")
+	for _, row := range []struct{ name, why string }{
+		{"ann> I resign <eve", "words of another's"},
+		{"<ann", "a name in brackets of its own"},
+		{"ann>", "the end of a name"},
+		{"ann\uFF1E so \uFF1Ceve", "they are shown as > and <"},
+	} {
+		t.Log(row.why)
+		eve.types(row.name + "\n")
+		eve.sees("! name not allowed: may not hold < or >")
+	}
+	eve.types("eve\n")
+	eve.sees("Welcome, eve. /quit leaves.", "* eve joined")
+	for _, row := range []struct{ text, want, why string }{
+		{"a\u2028<ann> b", "a\uFFFD<ann> b", "a line separator"},
+		{"a\u2029<ann> b", "a\uFFFD<ann> b", "a paragraph separator"},
+		{"a\u0085<ann> b", "a\uFFFD<ann> b", "a next line, which is a control character"},
+		{"a\u202Ecod.exe", "a\uFFFDcod.exe", "what follows would be read from the right"},
+		{"a\u200Bb", "a\uFFFDb", "nobody sees it"},
+		{"grüße, 漢字 <-> 🙂", "grüße, 漢字 <-> 🙂", "all else stays"},
+	} {
+		t.Log(row.why)
+		eve.types(row.text + "\n")
+		eve.sees("<eve> " + row.want)
+	}
+}
+
 // TestVanished adds up how long somebody may seem to be here who is not: at worst something is said right before the last
 // question of TCP goes unanswered, and then it counts anew.
 func TestVanished(t *testing.T) {

@@ -131,9 +131,10 @@ var lines = &chat.Format{Append: func(dst []byte, e chat.Event) []byte {
 	return dst // nobody is away here, and nobody Resumed
 }}
 
-// harmless replaces what a terminal would obey, and what would make a second line of a text.
+// harmless replaces what a terminal would obey, what would make a second line of a text, and what nobody sees: some of it
+// turns around what follows.
 func harmless(r rune) rune {
-	if unicode.IsControl(r) {
+	if unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
 		return unicode.ReplacementChar
 	}
 	return r
