@@ -3,6 +3,7 @@ package chattest
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -52,7 +53,7 @@ type Ends struct {
 // A Connector says how to make the connections that [TestTransport] and [CheckTransport] try out, and what the kit has to
 // know of them. Each case makes its own, so that Open is called some thirty times.
 type Connector struct {
-	// Open makes a connection.
+	// Open makes a connection. Ends that it returns with an error are closed as well.
 	Open func() (Ends, error)
 
 	// NoReceipts: a client is not told by the wire that a message, or a logout, was taken, only if it was refused. That an
@@ -168,13 +169,23 @@ func (c *Connector) check(tc transportCase) []error {
 	done := make(chan struct{})
 	go func() { // fatalf ends it
 		defer close(done)
+		problem := "the case's goroutine was ended by runtime.Goexit"
+		defer func() {
+			if v := recover(); v != nil { // what the connector returned led the case astray
+				problem = fmt.Sprintf("panic: %v\n%.*s", v, most, debug.Stack())
+			}
+			if problem != "" && len(p.found()) == 0 { // fatalf says why
+				p.errorf("%s", problem)
+			}
+		}()
 		if p.begin() {
 			tc.run(p)
 		}
+		problem = ""
 	}()
 	<-done // every wait of a case is bounded
 	p.finish()
-	return p.errs
+	return p.found()
 }
 
 // A transportCase is one clause of [chat.Transport], or a part of one. A case looks at its own clause alone: where another

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,6 +38,13 @@ func (p *transportProbe) fault(err ClauseError) {
 	if len(p.errs) < 5 {
 		p.errs = append(p.errs, err)
 	}
+}
+
+// found returns the errors so far: what a case leaves behind may find more.
+func (p *transportProbe) found() []error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.errs)
 }
 
 // fatalf ends the case as well.
@@ -88,7 +96,9 @@ func (p *transportProbe) finish() {
 		}
 	}
 	for _, l := range p.lines {
-		wait("the peer's Drop", func() { _ = l.Peer.Drop(false) }) // most have ended already, one way or another
+		if l.Peer != nil {
+			wait("the peer's Drop", func() { _ = l.Peer.Drop(false) }) // most have ended already, one way or another
+		}
 		wait("Serve, with the peer cut off,", func() { <-l.served })
 		if l.Close != nil && !l.given {
 			wait("Ends.Close", func() {
@@ -118,7 +128,7 @@ func (p *transportProbe) finish() {
 			}
 		})
 	}
-	if len(left) > 0 && len(p.errs) == 0 {
+	if len(left) > 0 && len(p.found()) == 0 {
 		p.fault(ClauseError{"T7", p.name, fmt.Sprintf("%s did not return within %v", strings.Join(left, ", "), p.Heartbeat)})
 	}
 }
@@ -144,14 +154,32 @@ type told struct {
 
 // connect makes a connection that is not served.
 func (p *transportProbe) connect() *line {
-	ends, err := p.Open()
-	if err != nil {
-		p.fatalf("before the check: Open: %v", err)
-	}
+	ends, err := p.open()
 	l := &line{Ends: ends, p: p, tap: &tap{}, served: make(chan struct{})}
 	l.tap.inner = careful{ends.Transport, l.tap}
+	if ends.Peer != nil {
+		l.Peer = carefulPeer{ends.Peer, p}
+	}
+	if ends.Close != nil {
+		l.Close = func() (err error) { defer p.caught("Ends.Close", &err); return ends.Close() }
+	}
 	p.lines = append(p.lines, l)
+	if err == nil && (ends.Transport == nil || ends.Peer == nil) {
+		err = errors.New("the Transport or the Peer is nil")
+	}
+	if err != nil { // what there is of it has to end all the same
+		close(l.served) // it never is
+		if ends.Transport != nil {
+			l.shut(err)
+		}
+		p.fatalf("before the check: Open: %v", err)
+	}
 	return l
+}
+
+func (p *transportProbe) open() (ends Ends, err error) {
+	defer p.caught("Open", &err)
+	return p.Open()
 }
 
 // serve makes a connection that the room serves.
@@ -250,7 +278,12 @@ func (l *line) bounded(f func() error) error {
 		l.mute = true
 		return errWaited
 	}
-	return <-result
+	select {
+	case err := <-result:
+		return err
+	default:
+		return errors.New("the call was ended by runtime.Goexit")
+	}
 }
 
 // atOnce is how long a call may take that is to return at once.

@@ -185,3 +185,42 @@ func (c careful) recover(clause, call string, err *error) {
 		*err = fmt.Errorf("%s panics: %v", call, v)
 	}
 }
+
+// A carefulPeer is a peer whose panics are errors, of the case in which they are.
+type carefulPeer struct {
+	Peer
+	p *transportProbe
+}
+
+func (c carefulPeer) Send(req chat.Request) (err error) {
+	defer c.p.caught("the peer's Send", &err)
+	return c.Peer.Send(req)
+}
+
+func (c carefulPeer) Malformed() (err error) {
+	defer c.p.caught("the peer's Malformed", &err)
+	return c.Peer.Malformed()
+}
+
+func (c carefulPeer) Read() (v any, err error) {
+	defer c.p.caught("the peer's Read", &err)
+	return c.Peer.Read()
+}
+
+func (c carefulPeer) Goodbye() (err error) {
+	defer c.p.caught("the peer's Goodbye", &err)
+	return c.Peer.Goodbye()
+}
+
+func (c carefulPeer) Drop(half bool) (err error) {
+	defer c.p.caught("the peer's Drop", &err)
+	return c.Peer.Drop(half)
+}
+
+// caught is deferred by a call of the connector's, and makes errors of its panic.
+func (p *transportProbe) caught(call string, err *error) {
+	if v := recover(); v != nil {
+		p.errorf("%s panics: %v\n%.*s", call, v, most, debug.Stack())
+		*err = fmt.Errorf("%s panics: %v", call, v)
+	}
+}

@@ -3,7 +3,9 @@ package chattest
 import (
 	"errors"
 	"io"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -109,6 +111,109 @@ func TestKitReturns(t *testing.T) {
 				close(b.let)
 			})
 		})
+	}
+}
+
+// A panicking peer does so in one method.
+type panicking struct {
+	Peer
+	in string
+}
+
+func (p panicking) at(method string) {
+	if p.in == method {
+		panic("at a loss")
+	}
+}
+
+func (p panicking) Send(req chat.Request) error { p.at("Send"); return p.Peer.Send(req) }
+func (p panicking) Malformed() error            { p.at("Malformed"); return p.Peer.Malformed() }
+func (p panicking) Read() (any, error)          { p.at("Read"); return p.Peer.Read() }
+func (p panicking) Goodbye() error              { p.at("Goodbye"); return p.Peer.Goodbye() }
+func (p panicking) Drop(half bool) error        { p.at("Drop"); return p.Peer.Drop(half) }
+
+// An exiting peer ends the goroutine that calls it, as t.Fatal would.
+type exiting struct{ Peer }
+
+func (exiting) Send(chat.Request) error { runtime.Goexit(); return nil }
+
+// TestOddConnectors shows that what a connector does wrong is an error of the case.
+func TestOddConnectors(t *testing.T) {
+	peer := func(in string) func() (Ends, error) {
+		return func() (Ends, error) {
+			ends, err := connectPipe()
+			ends.Peer = panicking{ends.Peer, in}
+			return ends, err
+		}
+	}
+	for _, row := range []struct {
+		clause, why string
+		open        func() (Ends, error)
+		want        string
+	}{
+		{"T1", "no ends", func() (Ends, error) { return Ends{}, nil }, "Open: the Transport or the Peer is nil"},
+		{"T1", "no transport", func() (Ends, error) { _, c := Pipe(); return Ends{Peer: pipePeer{c}}, nil }, "is nil"},
+		{"T1", "no peer", func() (Ends, error) { p, _ := Pipe(); return Ends{Transport: p}, nil }, "is nil"},
+		{"T1", "Open panics", func() (Ends, error) { panic("at a loss") }, "Open panics: at a loss"},
+		{"T1", "Open ends its goroutine", func() (Ends, error) { runtime.Goexit(); return Ends{}, nil }, "was ended by runtime.Goexit"},
+		{"T1", "Send panics", peer("Send"), "the peer's Send panics: at a loss"},
+		{"T1", "Send ends its goroutine", func() (Ends, error) {
+			ends, err := connectPipe()
+			ends.Peer = exiting{ends.Peer}
+			return ends, err
+		}, "was ended by runtime.Goexit"},
+		{"T6", "Malformed panics", peer("Malformed"), "the peer's Malformed panics: at a loss"},
+		{"T1", "Read panics", peer("Read"), "the peer's Read panics: at a loss"},
+		{"T4", "Goodbye panics", peer("Goodbye"), "the peer's Goodbye panics: at a loss"},
+		{"T1", "Drop panics, in the end", peer("Drop"), "the peer's Drop panics: at a loss"},
+		{"T7", "Ends.Close panics", func() (Ends, error) {
+			ends, err := connectPipe()
+			ends.Close = func() error { panic("at a loss") }
+			return ends, err
+		}, "Ends.Close panics: at a loss"},
+	} {
+		t.Run(row.why, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				err := CheckTransport(Connector{Bubble: true, Open: row.open}, row.clause)
+				if err == nil || !strings.Contains(err.Error(), row.want) {
+					t.Errorf("%v, which does not contain %q", err, row.want)
+				}
+			})
+		})
+	}
+}
+
+// TestFailedOpenIsClosed shows that ends which come with an error are ended like others, each once.
+func TestFailedOpenIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("no buffers")
+		opened, closed := 0, 0
+		err := CheckTransport(Connector{Bubble: true, Open: func() (Ends, error) {
+			opened++
+			p := newPipe()
+			return Ends{Transport: p, Peer: pipePeer{&Client{p}}, Close: func() error { <-p.closed; closed++; return nil }}, broken
+		}}, "T4")
+		if err == nil || !strings.Contains(err.Error(), broken.Error()) || strings.Contains(err.Error(), "T7") {
+			t.Errorf("%v, not %v alone", err, broken)
+		}
+		if opened == 0 || closed != opened {
+			t.Errorf("%d of %d were closed", closed, opened)
+		}
+	})
+}
+
+// TestLateFaults lets what a case has left behind find more while its errors are read; the race detector sees to it.
+func TestLateFaults(t *testing.T) {
+	p := &transportProbe{Connector: &Connector{Patience: 1, Heartbeat: 1}}
+	var late sync.WaitGroup
+	for range 5 {
+		late.Go(func() { p.errorf("late") })
+	}
+	p.finish()
+	p.found()
+	late.Wait()
+	if got := len(p.found()); got != 5 {
+		t.Errorf("%d errors, not 5", got)
 	}
 }
 
