@@ -111,6 +111,10 @@ func NewNode(log Log, o *NodeOptions) (*Node, error) {
 	return n, nil
 }
 
+// again reports whether the nodes' log, having ended with err, can be read anew: it has lost its past, or has begun a new
+// life.
+func again(err error) bool { return errors.Is(err, ErrTrimmed) || errors.Is(err, ErrEpoch) }
+
 // read reads who is alive, and follows the log from there. If the log is trimmed meanwhile it begins anew. Where it has
 // read before, those who are missing now are dead.
 func (n *Node) read(ctx context.Context) error {
@@ -144,7 +148,11 @@ func (n *Node) read(ctx context.Context) error {
 			n.rename()
 		}
 		n.mu.Unlock()
-		if n.unread, err = n.log.Follow(snap.At, n.apply); !errors.Is(err, ErrTrimmed) || ctx.Err() != nil {
+		unread, err := n.log.Follow(snap.At, n.apply)
+		if err == nil {
+			n.unread = unread
+		}
+		if !again(err) || ctx.Err() != nil {
 			return err
 		}
 	}
@@ -211,7 +219,7 @@ func (n *Node) run() {
 		n.due = false
 		n.mu.Unlock()
 		switch {
-		case errors.Is(deaf, ErrTrimmed):
+		case again(deaf):
 			if err := n.read(ctx); err != nil {
 				n.mu.Lock()
 				n.deaf = deaf // at the next heartbeat again
@@ -455,12 +463,15 @@ func (r *Room) inquire(id string) {
 		dead, err := r.opts.Node.gone(r.ctx, id)
 		if dead {
 			r.nodeDied(id, time.Now())
+			return true
+		}
+		if err == nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			delete(r.inquiries, id)
 		}
 		return err == nil
 	})
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.inquiries, id)
 }
 
 // nodeDied adopts the sessions of a dead incarnation, last seen alive at seen. If it was this node's own, what it held
@@ -468,6 +479,7 @@ func (r *Room) inquire(id string) {
 func (r *Room) nodeDied(id string, seen time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	delete(r.inquiries, id) // in one step with the look around: who comes after it is looked into anew
 	var orphans []*member
 	for _, m := range r.fold.members {
 		if incarnation(m.node) == id {

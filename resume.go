@@ -80,13 +80,19 @@ func (r *Room) resume(ctx context.Context, token string, takeOver bool, c *conn,
 			if then != nil {
 				then(s, pos, at)
 			}
+			if r.closed { // Close has ended all others
+				r.endSession(s)
+			}
 		})
 		r.mu.Unlock()
-		_, isNew, err := r.append(ctx, e, call)
+		pos, isNew, err := r.append(ctx, e, call)
 		switch {
 		case isNew:
 			return s, nil
 		case err == nil: // it landed, but the room no longer reads
+			if !r.handsOver(s) {
+				r.undo(ctx, s, m.join, pos)
+			}
 			return nil, ErrClosed
 		case !errors.Is(err, ErrConflict):
 			return nil, err

@@ -179,13 +179,16 @@ func (r *Room) read(ctx context.Context) error {
 	}
 	r.mu.Lock() // not that anybody else has the room yet; but the log called apply at the last try
 	r.fold = newFold()
+	for _, rec := range snap.Records {
+		if err = r.fold.load(rec); err != nil {
+			break
+		}
+	}
 	r.window = window{max: int64(r.opts.Window), prev: snap.First}
 	r.stats.events, r.failed = 0, nil
 	r.mu.Unlock()
-	for _, rec := range snap.Records {
-		if err := r.fold.load(rec); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	after := snap.First
 	for {
@@ -398,24 +401,33 @@ func (r *Room) seen(ctx context.Context, cond func() bool) error {
 // catchUp waits until the room has read what stood in the log when it was called, so that what it does not know of is not
 // there. An error is an ErrUnknown, or why the room takes nothing.
 func (r *Room) catchUp(ctx context.Context) error {
-	for {
-		r.mu.Lock()
-		last, err := r.window.last(), r.refusal()
-		r.mu.Unlock()
-		if err != nil {
-			return err
-		}
-		recs, err := r.log.Read(ctx, last, 1)
-		if err == nil && len(recs) == 0 {
-			return nil
-		}
-		if err != nil && !errors.Is(err, ErrTrimmed) {
-			return fmt.Errorf("%w: %w", ErrUnknown, err)
-		}
-		if err := r.seen(ctx, func() bool { return r.window.last() != last || r.refusal() != nil }); err != nil {
-			return err
-		}
+	r.mu.Lock()
+	last := r.window.last()
+	r.mu.Unlock()
+	recs, err := r.log.Read(ctx, last, 1)
+	if err == nil && len(recs) == 0 {
+		return nil
 	}
+	var now Snapshot
+	if err == nil || errors.Is(err, ErrTrimmed) {
+		now, err = r.log.Snapshot(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	return r.readUpTo(ctx, now.At)
+}
+
+// readUpTo waits until the room has read a position that stands in the log.
+func (r *Room) readUpTo(ctx context.Context, p Position) error {
+	var refusal error
+	if err := r.seen(ctx, func() bool {
+		refusal = r.refusal()
+		return r.window.last().Seq >= p.Seq || refusal != nil
+	}); err != nil {
+		return err
+	}
+	return refusal
 }
 
 // reach waits until the room has read up to a position that somebody asks for, if the log has it.
@@ -432,14 +444,7 @@ func (r *Room) reach(ctx context.Context, p Position) error {
 	case err != nil && !errors.Is(err, ErrTrimmed):
 		return fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
-	var refusal error
-	if err := r.seen(ctx, func() bool {
-		refusal = r.refusal()
-		return r.window.last().Seq >= p.Seq || refusal != nil
-	}); err != nil {
-		return err
-	}
-	return refusal
+	return r.readUpTo(ctx, p)
 }
 
 // Members returns the roster as of now, in the order of joining, in a slice of the caller's.
@@ -452,7 +457,8 @@ func (r *Room) Members() []User {
 
 // Kick ends the session of the member of that name, compared as logins compare them, wherever it is connected. Its
 // [Left] has the [Reason] Kicked and note, at most 256 bytes of which are kept; its connection, if a room of this
-// process serves it, is closed with a [KickedError]. A nil error means that the Left is in the log.
+// process serves it, is closed with a [KickedError]. A nil error means that the Left is in the log. If the session was
+// leaving already, its Left has the reason that came first, and its connection is not closed.
 //
 // Errors: [ErrName] or what else the policy says, [ErrNotMember], [ErrClosed], [ErrUnknown], and those of the log.
 func (r *Room) Kick(ctx context.Context, name, note string) error {
@@ -464,8 +470,14 @@ func (r *Room) Kick(ctx context.Context, name, note string) error {
 		return r.refused(err)
 	}
 	note = cut(note, 256)
-	if err := r.catchUp(ctx); err != nil { // else it might be a session that has left, and not the one that has the name now
-		return r.refused(err)
+	r.mu.Lock()
+	m := r.fold.members[key]
+	ours := m != nil && r.sessions[m.session] != nil
+	r.mu.Unlock()
+	if !ours { // it might be a session that has left, and not the one that has the name now
+		if err := r.catchUp(ctx); err != nil {
+			return r.refused(err)
+		}
 	}
 	for {
 		r.mu.Lock()
@@ -510,8 +522,8 @@ type ShutdownOptions struct {
 	// Spread adds to each client's RetryAfter a part of it drawn at random, so that they do not all come back at once.
 	Spread time.Duration
 
-	// HandOver leaves the sessions that linger in the room, away, for other nodes to resume, instead of ending them.
-	// Others adopt them when this room's [Node] is closed.
+	// HandOver leaves the sessions that linger in the room, for other nodes to resume, instead of ending them. Others adopt
+	// them as away when this room's [Node] is closed; until then, and without a Node for ever, they count as connected.
 	HandOver bool
 }
 
@@ -567,14 +579,25 @@ func (r *Room) endSessions() {
 	}
 	slices.SortFunc(list, func(a, b *Session) int { return cmp.Compare(a.join, b.join) })
 	for _, s := range list {
-		switch {
-		case s.leaving != nil: // under way
-		case s.adopted, r.handOver && s.linger > 0 && s.join > 0:
-			s.finish(ErrClosed)
-		default:
-			r.leave(s, Shutdown, "", nil)
-		}
+		r.endSession(s)
 	}
+}
+
+func (r *Room) endSession(s *Session) {
+	switch {
+	case s.leaving != nil: // under way
+	case s.adopted, r.handOver && s.linger > 0 && s.join > 0:
+		s.finish(ErrClosed)
+	default:
+		r.leave(s, Shutdown, "", nil)
+	}
+}
+
+// handsOver reports whether the room leaves a session that has joined to other nodes, should it end now.
+func (r *Room) handsOver(s *Session) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.handOver && s.linger > 0
 }
 
 // stopAt ends c with err when it has read up to index at. The room's mutex is held.

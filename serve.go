@@ -21,7 +21,8 @@ type ServeOptions struct {
 	Linger time.Duration
 
 	// Token becomes the token of a session that logs in over this connection, as in [LoginOptions], for a program whose
-	// clients have a secret already. Empty: one is made. One that is too short is an [ErrID] at the login.
+	// clients have a secret already. Empty: one is made. What is no token, or another
+	// session's, is an [ErrID] at the login.
 	Token string
 
 	// Source is who is counted for the connection, such as an address; see [Room.Admit]. Empty: it is not counted, or was

@@ -68,7 +68,8 @@ type LoginOptions struct {
 	// in milliseconds.
 	Linger time.Duration
 
-	// Token becomes the session's, at least 16 bytes that nobody can guess. Empty: one is made.
+	// Token becomes the session's, at least 16 bytes of UTF-8 that nobody can guess, and that no other session in the
+	// room has. Empty: one is made.
 	Token string
 }
 
@@ -96,7 +97,7 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 	if opts.Token == "" {
 		opts.Token = newToken()
 	}
-	if len(opts.ID) > 256 || !utf8.ValidString(opts.ID) || len(opts.Token) < minToken {
+	if len(opts.ID) > 256 || !utf8.ValidString(opts.ID) || len(opts.Token) < minToken || !utf8.ValidString(opts.Token) {
 		return nil, ErrID
 	}
 	shown, key, err := r.name(name)
@@ -164,7 +165,7 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 		}
 		s.finish(err)
 		r.mu.Unlock()
-		r.undo(ctx, s, pos)
+		r.undo(ctx, s, pos.Seq, pos)
 		r.mu.Lock()
 	default:
 		s.finish(err)
@@ -192,11 +193,11 @@ func (r *Room) settle(s *Session, e Entry) {
 	})
 }
 
-// undo ends a login that landed when the room had ended. Nobody can do so later.
-func (r *Room) undo(ctx context.Context, s *Session, join Position) {
+// undo ends a login, or a resuming, that landed when the room had ended. Nobody can do so later.
+func (r *Room) undo(ctx context.Context, s *Session, join uint64, last Position) {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
-	if _, err := r.log.Append(ctx, leftEntry(s.key, join.Seq, s.id, s.user, join.Seq, Shutdown, "")); err != nil {
+	if _, err := r.log.Append(ctx, leftEntry(s.key, last.Seq, s.id, s.user, join, Shutdown, "")); err != nil {
 		r.opts.Logger.Warn("chat: a session's end is not in the log", "user", s.user.Name, "err", err)
 	}
 }

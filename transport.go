@@ -74,7 +74,8 @@ func (BadRequest) request()       {}
 //   - [SubscribeReply]: done
 //   - [ErrorReply]: refused
 //
-// A reply that carries position p is delivered before the event at p, and after no later one.
+// A reply that carries position p is delivered before the event at p, and after no later one; but for the answer to a
+// message that was sent before, whose event may be long delivered.
 type Reply interface{ reply() }
 
 // LoginReply says that the client is in, as User: the name in the form that others see. Its [Joined], or [Resumed],

@@ -46,6 +46,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -342,6 +343,9 @@ func (s *Server) cors(w http.ResponseWriter, r *http.Request) bool {
 	}
 	if origin := r.Header.Get("Origin"); origin != "" {
 		h.Set("Access-Control-Allow-Origin", origin)
+		if !slices.Contains(s.opts.AllowedOrigins, "*") { // one that was named may send its cookies
+			h.Set("Access-Control-Allow-Credentials", "true")
+		}
 		if r.Method == http.MethodOptions {
 			h.Set("Access-Control-Allow-Methods", "GET, POST")
 			if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
@@ -356,11 +360,11 @@ func (s *Server) cors(w http.ResponseWriter, r *http.Request) bool {
 // handshake makes a session.
 func (s *Server) handshake(w http.ResponseWriter, r *http.Request, version string, webSocket bool) {
 	switch {
-	case version != "4":
-		refuse(w, codeBadVersion)
-		return
 	case r.Method != http.MethodGet:
 		refuse(w, codeBadMethod)
+		return
+	case version != "4":
+		refuse(w, codeBadVersion)
 		return
 	case s.closed():
 		refuseClosed(w)

@@ -169,6 +169,10 @@ func (k *Socket) Emit(name string, args ...any) error {
 // that has begun is bounded by WriteTimeout; an acknowledgement that comes later
 // is dropped. Besides that, and what Emit returns, it returns ErrCalls if
 // Options.MaxCalls others wait for this socket's client.
+//
+// The acknowledgement comes behind the events that the client sent before it: a
+// handler that waits here instead of in Receive waits for ever if those are
+// more than Options.MaxUnread, so ctx should have a deadline.
 func (k *Socket) Call(ctx context.Context, name string, args ...any) (Values, error) {
 	ch := make(chan Values, 1)
 	k.s.mu.Lock()

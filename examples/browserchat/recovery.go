@@ -34,7 +34,7 @@ func (t ticket) pid() string {
 // parseTicket reads a pid. Whoever makes one up has a session that nobody ever logged in, no more.
 func parseTicket(pid string) (t ticket, ok bool) {
 	secret, start, ok := strings.Cut(pid, ".")
-	if !ok || len(secret) != len(rand.Text()) || t.start.UnmarshalText([]byte(start)) != nil {
+	if !ok || len(secret) != len(rand.Text()) || t.start.UnmarshalText([]byte(start)) != nil || t.start.IsZero() {
 		return ticket{}, false
 	}
 	t.secret = secret
@@ -63,7 +63,7 @@ type visit struct {
 func arrive(ctx context.Context, room *chat.Room, pid, offset string) (visit, error) {
 	if t, ok := parseTicket(pid); ok {
 		v := visit{ticket: t, after: t.start, recovered: true}
-		if offset == "" || v.after.UnmarshalText([]byte(offset)) == nil {
+		if offset == "" || v.after.UnmarshalText([]byte(offset)) == nil && !v.after.IsZero() {
 			switch ok, err := v.mayGoOn(ctx, room); {
 			case err != nil:
 				return visit{}, err
@@ -93,8 +93,14 @@ func (v visit) mayGoOn(ctx context.Context, room *chat.Room) (bool, error) {
 		return false, err
 	}
 	defer missed.Close()
+	ok := true
 	for at := v.after; at.Seq < head.Seq; {
-		e, ok := <-missed.Events()
+		var e chat.Event
+		select {
+		case e, ok = <-missed.Events():
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
 		if !ok {
 			return false, missed.Err()
 		}

@@ -268,6 +268,14 @@ func TestNoRecovery(t *testing.T) {
 			p.offset = "yesterday"
 			return "p"
 		}},
+		{why: "its offset is the zero position", run: func(s *site, p *page) string {
+			p.offset = "0-0"
+			return "p"
+		}},
+		{why: "its pid is one of the zero position", run: func(s *site, p *page) string {
+			p.pid, p.offset = p.pid[:strings.Index(p.pid, ".")]+".0-0", ""
+			return "p"
+		}},
 		{why: "its pid is cut off", run: func(s *site, p *page) string {
 			p.pid = p.pid[3:]
 			return "p"
@@ -317,7 +325,7 @@ func TestTicket(t *testing.T) {
 	if a.token() != got.token() || a.sid() != got.sid() || a.userID() != got.userID() {
 		t.Error("what follows from a ticket is not always the same")
 	}
-	for _, pid := range []string{"", ".", a.secret, a.secret + ".", a.secret + ".x", "." + a.pid(), a.pid()[1:], a.pid() + "x"} {
+	for _, pid := range []string{"", ".", a.secret, a.secret + ".", a.secret + ".x", "." + a.pid(), a.pid()[1:], a.pid() + "x", a.secret + ".0-0"} {
 		if _, ok := parseTicket(pid); ok {
 			t.Errorf("%q is a ticket", pid)
 		}

@@ -531,6 +531,7 @@ func TestSlow(t *testing.T) {
 		text := strings.Repeat("x", 4000)
 		for range 300 { // 1.2 MB: more than waits for a poll, less than the room lets anybody be behind beyond that
 			a.emit(`["message",{"message":"` + text + `"}]`)
+			synctest.Wait() // who reads has read it
 		}
 		if n := len(a.take()); n < 300 {
 			s.t.Errorf("the sender received %d events at once, want 300 and those of the login", n)

@@ -274,6 +274,7 @@ let phase = "out"; // out; asking: first login under way; in; back: was in, conn
 let asked = ""; // the name we asked for last
 let seen = false; // our own notify came since loginSuccess
 let ended = ""; // our name, for a moment, when the server ended our session
+let leaving = false; // logged out while away: the server is still to be told, before all else
 let ghost = null; // while our lost connection holds our name: {since, tries, timer, freed}
 const newGhost = () => ({ since: performance.now(), tries: 0, timer: 0, freed: false });
 
@@ -321,7 +322,7 @@ function ask() {
   asked = people.username;
   ended = "";
   if (ghost) ghost.timer = 0;
-  if (!socket.connected) return;
+  if (!socket.connected || leaving) return;
   socket.emit("login", asked, (answer) => {
     if (answer?.error === "logged_in" && phase !== "in") enter(true); // we are: the answer was lost with the connection
   });
@@ -330,6 +331,7 @@ function ask() {
 function loginOut() {
   if (socket.connected) socket.emit("loginOut");
   else if (phase === "out") message(t.notIn, 0);
+  else leaving = true;
   ended = "";
   goOut("");
 }
@@ -398,6 +400,7 @@ socket.on("updateUserList", (list) => {
 });
 
 socket.on("loginOut", (name) => {
+  if (leaving && !name) return; // we had not been in
   if (typeof name === "string" && name) {
     message(t.left(name), 2);
     if (mine(name)) {
@@ -581,6 +584,8 @@ socket.on("connect", () => {
     anew();
   }
   wasConnected = true;
+  if (leaving && socket.recovered) return leave();
+  leaving = false;
   if (phase === "back" && socket.recovered) {
     setPhase("in"); // the server kept our place
     pump();
@@ -588,6 +593,14 @@ socket.on("connect", () => {
     ask();
   }
 });
+
+// leave tells the server what the user did while away. A login that follows waits for the answer.
+function leave() {
+  socket.emit("loginOut", () => {
+    leaving = false;
+    if (phase === "asking") ask();
+  });
+}
 
 socket.on("connect_error", () => {
   if (socket.active === false) setLink("gone"); // refused: no further try by itself
