@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 	"testing/synctest"
 
 	gocmp "github.com/google/go-cmp/cmp"
@@ -71,9 +72,9 @@ func FuzzToken(f *testing.F) {
 			}
 		}
 		ann, err := r.Login(ctx, "Ann", &LoginOptions{Token: token})
-		if token != "" && len(token) < minToken {
+		if token != "" && len(token) < minToken || !utf8.ValidString(token) {
 			if !errors.Is(err, ErrID) {
-				t.Fatalf("a token of %d bytes: %v", len(token), err)
+				t.Fatalf("the token %q: %v", token, err)
 			}
 			return
 		}
