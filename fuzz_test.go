@@ -9,8 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"unicode/utf8"
 	"testing/synctest"
+	"unicode/utf8"
 
 	gocmp "github.com/google/go-cmp/cmp"
 )

@@ -239,6 +239,29 @@ test("a login whose answer was lost: the page finds itself logged in", async (t)
   assert.deepEqual((await rows(ann)).filter((row) => !Array.isArray(row)), ["Bob joined."]);
 });
 
+test("who logs out while away is out when the network is back, and may log in as somebody else", async (t) => {
+  const { server, join } = await chat(t);
+  const proxy = await startProxy(server.port);
+  t.after(() => proxy.close());
+  const ann = await join();
+  const bob = await join(undefined, `http://127.0.0.1:${proxy.port}/`);
+  for (const again of ["", "Rob"]) {
+    await enter(bob, "Bob");
+    await until(() => members(ann), ["Bob"]);
+    proxy.cut();
+    await until(() => link(bob), "off");
+    await bob.locator("#leave").click();
+    if (again) await login(bob, again);
+    proxy.restore();
+    await until(() => link(bob), "on");
+    await until(() => members(ann), again ? [again] : []);
+  }
+  await bob.locator("#sendForm").waitFor({ state: "visible" });
+  await send(bob, "hello");
+  for (const page of [ann, bob]) await until(() => said(page), [["Rob", "hello"]]);
+  await until(() => bob.locator("#text .own").last().getAttribute("data-state"), "seen");
+});
+
 test("the server ends: everybody is told, exit 0; another one at its address: all are back", async (t) => {
   const { server, join } = await chat(t);
   const proxy = await startProxy(server.port);
