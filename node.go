@@ -25,7 +25,8 @@ import (
 // resumes it, the room's log decides.
 //
 // A node that finds itself judged, having been paused for too long, ends the sessions and connections that it still had
-// with [ErrFenced] and goes on under a new name, its next incarnation. Its methods may be called from any goroutine.
+// with [ErrFenced] and goes on under a new name, its next incarnation. One whose log ends, with [ErrClosed], can neither be
+// heard nor judge any more: its logger is told, and it is to be closed. Its methods may be called from any goroutine.
 type Node struct {
 	log    Log
 	opts   NodeOptions
