@@ -470,14 +470,8 @@ func (r *Room) Kick(ctx context.Context, name, note string) error {
 		return r.refused(err)
 	}
 	note = cut(note, 256)
-	r.mu.Lock()
-	m := r.fold.members[key]
-	ours := m != nil && r.sessions[m.session] != nil
-	r.mu.Unlock()
-	if !ours { // it might be a session that has left, and not the one that has the name now
-		if err := r.catchUp(ctx); err != nil {
-			return r.refused(err)
-		}
+	if err := r.catchUp(ctx); err != nil { // else it might be a session that has left, and not the one that has the name now
+		return r.refused(err)
 	}
 	for {
 		r.mu.Lock()
