@@ -29,7 +29,7 @@ func TestEveryFigure(t *testing.T) {
 		t.Fatal(err)
 	}
 	var progress bytes.Buffer
-	res := measure(plan{
+	res := measure(t.Context(), plan{
 		rounds: 1, clients: 8, paced: 100 * time.Millisecond, busy: 100 * time.Millisecond, burst: 40,
 		listeners: 8, latency: 100 * time.Millisecond, idle: 8, joins: 8, stall: 100 * time.Millisecond, stallRate: 200,
 		sends: []int{1, 8}, growth: []int{8}, rooms: []int{1, 3}, messages: 20, empty: 10,
@@ -162,6 +162,23 @@ func TestUnknownNamesAreRefused(t *testing.T) {
 	for _, args := range [][]string{{"-only", "W9"}, {"-rivals", "nginx"}, {"quick"}} {
 		if err := run(args, new(bytes.Buffer), new(bytes.Buffer)); err == nil {
 			t.Errorf("%v: no error", args)
+		}
+	}
+}
+
+func TestHeartbeatsAreFound(t *testing.T) {
+	for _, tt := range []struct {
+		why, payload string
+		want         bool
+	}{
+		{"alone", "{}", true},
+		{"before messages that were joined to it", "{}\n{\"push\":{}}", true},
+		{"behind them", "{\"push\":{}}\n{}", true},
+		{"a part of an answer is none", `{"id":3,"publish":{}}`, false},
+		{"nor is nothing", "", false},
+	} {
+		if got := hasLine([]byte(tt.payload), "{}"); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.why, got, tt.want)
 		}
 	}
 }

@@ -29,7 +29,7 @@ type client struct {
 	goodbye  string // the code and reason of the server's close frame
 }
 
-// dial opens a connection that hears all that is said from now on. patience bounds each read and write of it.
+// dial opens a connection that hears all that is said from now on. patience bounds each read until then.
 func dial(addr, path string, d *dialect, patience unix.Timeval) (*client, error) {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -48,15 +48,13 @@ func dial(addr, path string, d *dialect, patience unix.Timeval) (*client, error)
 }
 
 func (c *client) introduce(to netip.AddrPort, path string, patience unix.Timeval) error {
-	for _, opt := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
-		if err := unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, opt, &patience); err != nil {
-			return err
-		}
-	}
 	if err := unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return err
 	}
 	if err := unix.Connect(c.fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience); err != nil {
 		return err
 	}
 	request := "GET " + path + " HTTP/1.1\r\nHost: " + to.String() + "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
@@ -113,6 +111,9 @@ func (c *client) await(answer string) error {
 func (c *client) more() error {
 	var buf [4 << 10]byte
 	n, err := unix.Read(c.fd, buf[:])
+	for err == unix.EINTR { // with a timeout it is not restarted
+		n, err = unix.Read(c.fd, buf[:])
+	}
 	if err == nil && n == 0 {
 		err = fmt.Errorf("closed after %.80q", c.part)
 	}

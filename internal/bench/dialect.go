@@ -17,7 +17,7 @@ type dialect struct {
 	say    func(text string) string  // says a message to all
 	skips  func(payload []byte) bool // nil: nothing
 	lists  string                    // how a list of all users begins; empty: there are none
-	ping   string                    // the server's heartbeat, apart from that of WebSocket; empty: none
+	ping   string                    // the server's heartbeat, a line of a payload, apart from that of WebSocket; empty: none
 	pong   string                    // its answer
 }
 

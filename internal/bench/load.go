@@ -17,7 +17,6 @@ type load struct {
 	clients []*client
 	size    int           // of a message's text, in bytes
 	wait    time.Duration // how long nothing may come in that is due, before it counts as lost
-	spin    bool          // look for what has come in again and again, see poll
 
 	ep     int // epoll's descriptor
 	events [256]unix.EpollEvent
@@ -28,8 +27,7 @@ type load struct {
 	have  int             // how many messages the clients have got, together
 	late  []time.Duration // how long after it was sent each message came, if timed
 	timed bool
-	vain  time.Duration // processor time of looking in vain, while it spins
-	err   error         // what is wrong with the driver itself
+	err   error // what is wrong with the driver itself
 }
 
 // patience is a load's wait where nothing else is said.
@@ -173,19 +171,9 @@ func (l *load) faults() string {
 	return strings.Join(says, ", ")
 }
 
-// poll reads what has come in; if nothing has, it waits for it, at most that long, or not at all where the load spins.
-//
-// A driver that sleeps is woken by the server's write, which on a virtual machine may cost the server more than the write
-// itself, and no server with clients across a network pays that. So it spins while there are figures to be had.
+// poll reads what has come in; if nothing has, it waits for it, at most that long.
 func (l *load) poll(wait time.Duration) {
-	var before time.Duration
-	if l.spin {
-		wait, before = 0, driverTime()
-	}
 	n, err := unix.EpollWait(l.ep, l.events[:], int((wait+time.Millisecond-1)/time.Millisecond))
-	if l.spin && n <= 0 {
-		l.vain += driverTime() - before
-	}
 	if err != nil && err != unix.EINTR {
 		l.err = fmt.Errorf("epoll: %w", err)
 		time.Sleep(wait)
@@ -262,9 +250,8 @@ func (l *load) fragment(i int, f frame, now time.Duration) {
 // take looks at a whole payload.
 func (l *load) take(i int, p []byte, now time.Duration) {
 	c, d := l.clients[i], l.dialect
-	if d.ping != "" && string(p) == d.ping {
+	if d.ping != "" && hasLine(p, d.ping) {
 		l.write(i, d.pong)
-		return
 	}
 	if d.lists != "" && begins(p, d.lists) {
 		c.listed = bytes.Count(p, []byte("#"))
@@ -293,6 +280,17 @@ func (l *load) take(i int, p []byte, now time.Duration) {
 		}
 		p = p[at+9:]
 	}
+}
+
+// hasLine reports whether p is line, or has it between newlines.
+func hasLine(p []byte, line string) bool {
+	for rest, more := p, true; more; {
+		var first []byte
+		if first, rest, more = bytes.Cut(rest, []byte("\n")); string(first) == line {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *load) end(i int) {
@@ -335,11 +333,19 @@ func (l *load) flush(i int) {
 	}
 }
 
-// pause makes client i stop reading.
+// pause makes client i stop reading, if it is still there.
 func (l *load) pause(i int) error {
+	if l.clients[i].ended {
+		return nil
+	}
 	l.clients[i].deaf = true
 	return l.watch(i, unix.EPOLL_CTL_DEL, 0)
 }
 
 // listen lets a client that has paused read on. It stays one of which nothing is due.
-func (l *load) listen(i int) error { return l.watch(i, unix.EPOLL_CTL_ADD, unix.EPOLLIN) }
+func (l *load) listen(i int) error {
+	if l.clients[i].ended {
+		return nil
+	}
+	return l.watch(i, unix.EPOLL_CTL_ADD, unix.EPOLLIN)
+}

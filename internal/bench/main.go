@@ -1,7 +1,7 @@
 // Bench measures this module's fan-out against a hand-written floor and against the libraries that one would otherwise
 // use, all in one run, and prints tables in Markdown:
 //
-//	cd internal/bench && go run .            # everything, about a quarter of an hour
+//	cd internal/bench && go run .            # everything, about half an hour
 //	go run . -quick                          # under a minute, with few clients
 //	go run . -only W1 -rivals floor,gws,chat # some of it
 //	go run . -only W1 -rivals chat -profile DIR
@@ -11,16 +11,21 @@
 // round after the other, and a cell is the median of the rounds. The driver looks at the order and the number of the
 // messages that each client gets: a loss, a duplicate or a wrong order makes a figure void, and it stands in brackets.
 //
+// Ctrl-C ends it after the server that is being measured, and prints what there is.
+//
 // It needs Linux, for epoll, affinity and the accounting of another process.
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -38,7 +43,6 @@ func main() {
 // A plan is what to measure, and how much of it.
 type plan struct {
 	rounds  int
-	spin    bool     // the driver does not sleep; it must have a processor of its own
 	only    []string // workloads; empty: all
 	rivals  []string // empty: all
 	profile string   // the folder for processor profiles; empty: none
@@ -62,11 +66,10 @@ type plan struct {
 
 var full = plan{
 	rounds:    3,
-	spin:      true,
 	clients:   1000,
 	paced:     4 * time.Second,
 	busy:      2 * time.Second,
-	burst:     2000,
+	burst:     1000,
 	listeners: 200,
 	latency:   5 * time.Second,
 	idle:      1000,
@@ -109,8 +112,9 @@ func run(args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
-	p.spin = p.spin && pinned
-	res := measure(p, progress)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	res := measure(ctx, p, progress)
 	fmt.Fprintf(out, "    cd internal/bench && go run . %s\n\n%s\n\n", strings.Join(args, " "), machine(pinned))
 	res.print(out)
 	return nil
@@ -126,10 +130,10 @@ func parse(args []string, usage io.Writer) (plan, error) {
 	flags.Bool("quick", false, "few clients, one round, under a minute: shows that it works, no figures to quote")
 	flags.IntVar(&p.rounds, "rounds", p.rounds, "how often each server is measured")
 	flags.IntVar(&p.clients, "clients", p.clients, "how many hear in W1")
+	flags.DurationVar(&p.paced, "paced", p.paced, "how long W1 paced lasts: for a profile it needs half a minute")
 	flags.IntVar(&p.burst, "burst", p.burst, "how many messages are sent at once in W1 saturated")
 	flags.IntVar(&p.idle, "idle", p.idle, "how many connections are idle in W3")
 	flags.IntVar(&p.stallRate, "stall-rate", p.stallRate, "how many messages a second are sent in W5")
-	flags.BoolVar(&p.spin, "spin", p.spin, "the driver uses up its processor, and costs the server no wake-ups")
 	flags.StringVar(&p.profile, "profile", "", "write processor profiles of the Go servers in W1 into this `folder`")
 	only := flags.String("only", "", "measure these `workloads` alone: "+strings.Join(workloadNames(), ","))
 	some := flags.String("rivals", "", "measure these `servers` alone: "+strings.Join(rivalNames(), ","))

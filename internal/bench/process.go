@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +37,7 @@ func start(r *rival) (*process, error) {
 		return nil, err
 	}
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that a Ctrl-C is for this process alone
 	p := &process{cmd: cmd, reports: make(chan report)}
 	if p.orders, err = cmd.StdinPipe(); err != nil {
 		return nil, err

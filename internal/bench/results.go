@@ -111,6 +111,7 @@ func (res *results) row(w workload, rival string) (row string, remarks []string)
 		remarks = append(remarks, fmt.Sprintf("%s: %v", rival, err))
 	}
 	measured := err != nil
+	var void []string
 	var b strings.Builder
 	fmt.Fprintf(&b, "| %s |", rival)
 	for _, c := range w.columns {
@@ -120,13 +121,17 @@ func (res *results) row(w workload, rival string) (row string, remarks []string)
 		if c.ratio {
 			b.WriteString(" " + res.cell("%.2f", sum.ratio, sum.void, ok && sum.ratio > 0, err) + " |")
 		}
-		for _, f := range res.all[c.key][rival] {
-			for _, remark := range []string{f.void, f.note} {
-				if remark = fmt.Sprintf("%s, %s: %s", rival, c.head, remark); !strings.HasSuffix(remark, ": ") {
-					remarks = append(remarks, remark)
-				}
+		for round, f := range res.all[c.key][rival] {
+			if f.void != "" {
+				void = append(void, fmt.Sprintf("%s round %d: %s", c.head, round+1, f.void))
+			}
+			if f.note != "" {
+				remarks = append(remarks, fmt.Sprintf("%s: %s", rival, f.note))
 			}
 		}
+	}
+	if len(void) > 0 {
+		remarks = append(remarks, fmt.Sprintf("%s is void: %s", rival, strings.Join(void, "; ")))
 	}
 	if !measured {
 		return "", nil

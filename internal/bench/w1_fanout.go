@@ -47,9 +47,9 @@ func fanOut(p *plan) workload {
 					s.put(phase.key, server, l)
 					switch phase.key {
 					case "paced":
-						s.put("driver", driver, l)
+						s["driver"] = figure{value: driver}
 					case "saturated":
-						s.put("driver saturated", driver, l)
+						s["driver saturated"] = figure{value: driver}
 					}
 					if file != "" {
 						if _, err := proc.do(order{Stop: true}); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -55,8 +56,9 @@ func (s sheet) put(key string, value float64, l *load) {
 	s[key] = figure{value: value, void: l.faults()}
 }
 
-// measure runs the workloads of a plan on its rivals, interleaved: each round goes through all servers.
-func measure(p plan, progress io.Writer) *results {
+// measure runs the workloads of a plan on its rivals, interleaved: each round goes through all servers. When ctx ends it
+// returns what it has.
+func measure(ctx context.Context, p plan, progress io.Writer) *results {
 	res := &results{plan: p, all: make(map[string]map[string][]figure), missing: make(map[string]map[string]error)}
 	for _, w := range workloads(&p) {
 		if len(p.only) > 0 && !slices.Contains(p.only, w.name) {
@@ -71,6 +73,9 @@ func measure(p plan, progress io.Writer) *results {
 			for _, r := range rivals {
 				if !w.of(r) || len(p.rivals) > 0 && !slices.Contains(p.rivals, r.name) {
 					continue
+				}
+				if ctx.Err() != nil {
+					return res
 				}
 				began := time.Now()
 				s := make(sheet)
@@ -99,7 +104,6 @@ func on(p *plan, r *rival, n int, f func(*process, *load) error) error {
 		return err
 	}
 	defer l.close()
-	l.spin = p.spin
 	return errors.Join(f(proc, l), l.err)
 }
 
@@ -121,7 +125,7 @@ func warm(l *load) {
 // perDelivery runs f and returns the processor time that the server and the driver used meanwhile, in µs for each
 // message that a client got.
 func perDelivery(p *process, l *load, f func()) (server, driver float64, err error) {
-	have, mine := l.have, driverTime()-l.vain
+	have, mine := l.have, driverTime()
 	before, err := p.cpu()
 	if err != nil {
 		return 0, 0, err
@@ -133,7 +137,7 @@ func perDelivery(p *process, l *load, f func()) (server, driver float64, err err
 		return 0, 0, err
 	}
 	n := float64(max(l.have-have, 1)) * 1000
-	return float64(after-before) / n, float64(driverTime()-l.vain-mine) / n, nil
+	return float64(after-before) / n, float64(driverTime()-mine) / n, nil
 }
 
 // quantile is the q-th of sorted values, in ms.
