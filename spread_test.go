@@ -475,6 +475,7 @@ func newTwoServers(t *testing.T, linger time.Duration) *twoServers {
 	w.a, w.b = serveWS(t, &chat.RoomOptions{Log: w.log, Node: na}, o, nil), serveWS(t, &chat.RoomOptions{Log: w.log, Node: nb}, o, nil)
 	w.ann = &wsReturner{wsClient: w.a.dial(), name: "Ann"}
 	w.ann.login(`"name":"Ann"`)
+	synctest.Wait() // the other server has read of it too
 	w.sub = w.b.follow()
 	return w
 }
