@@ -110,7 +110,9 @@ const (
 	Shutdown                   // the room ended
 )
 
-var reasons = [...]string{Logout: "logout", Goodbye: "goodbye", Lost: "lost", Kicked: "kicked", Slow: "slow", Shutdown: "shutdown"}
+var reasons = [...]string{
+	Logout: "logout", Goodbye: "goodbye", Lost: "lost", Kicked: "kicked", Slow: "slow", Shutdown: "shutdown",
+}
 
 // String returns the reason in one lower-case word.
 func (r Reason) String() string {

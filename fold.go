@@ -42,7 +42,10 @@ const keptIDs = 256
 type sent struct{ hash, seq uint64 }
 
 func newFold() fold {
-	return fold{members: make(map[string]*member), sessions: make(map[string]*member), tokens: make(map[string]*member), seed: maphash.MakeSeed()}
+	return fold{
+		members: make(map[string]*member), sessions: make(map[string]*member), tokens: make(map[string]*member),
+		seed: maphash.MakeSeed(),
+	}
 }
 
 // load sets a member from a record of a snapshot.
@@ -55,7 +58,7 @@ func (f *fold) load(rec Record) error {
 		return RecordError{rec.Pos, "not a member's record"}
 	}
 	m := &member{body: b, key: rec.Key, join: joinSeq(rec, b), last: rec.Pos.Seq}
-	i, found := slices.BinarySearchFunc(f.seats, m.join, func(s seat, join uint64) int { return cmp.Compare(s.join, join) })
+	i, found := findSeat(f.seats, m.join)
 	if found || f.sessions[m.session] != nil {
 		return RecordError{rec.Pos, "a session under two names"}
 	}
@@ -100,7 +103,7 @@ func (f *fold) apply(rec Record, b body) error {
 		delete(f.members, rec.Key)
 		delete(f.sessions, m.session)
 		f.forget(m)
-		i, _ := slices.BinarySearchFunc(f.seats, m.join, func(s seat, join uint64) int { return cmp.Compare(s.join, join) })
+		i, _ := findSeat(f.seats, m.join)
 		if f.shared {
 			f.seats, f.shared = slices.Clone(f.seats), false
 		}
@@ -180,6 +183,11 @@ func joinSeq(rec Record, b body) uint64 {
 	return b.join
 }
 
+// findSeat returns where in a roster the seat of a join is, or would be.
+func findSeat(seats []seat, join uint64) (at int, found bool) {
+	return slices.BinarySearchFunc(seats, join, func(s seat, join uint64) int { return cmp.Compare(s.join, join) })
+}
+
 // rewind returns the roster as it was before events, given the one after them. joins holds the sequence of each event's
 // session's Joined.
 func rewind(seats []seat, events []Event, slots []slot) []seat {
@@ -196,7 +204,7 @@ func rewind(seats []seat, events []Event, slots []slot) []seat {
 		if !owned {
 			seats, owned = slices.Clone(seats), true
 		}
-		at, found := slices.BinarySearchFunc(seats, slots[i].join, func(s seat, join uint64) int { return cmp.Compare(s.join, join) })
+		at, found := findSeat(seats, slots[i].join)
 		if found {
 			seats = slices.Delete(seats, at, at+1)
 		} else {

@@ -30,7 +30,8 @@ func FuzzRoom(f *testing.F) {
 	})
 }
 
-// TestModel runs random programs. A failure names the seed, by which -seed repeats it, and the program, by which FuzzRoom does.
+// TestModel runs random programs. A failure names the seed, by which -seed repeats it, and the program, by which FuzzRoom
+// does.
 func TestModel(t *testing.T) {
 	n := uint64(300)
 	if testing.Short() {

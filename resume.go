@@ -28,15 +28,17 @@ func tokenHash(token string) string {
 // that is an [ErrConnected]. A session that a program holds, or another node that is alive, counts as connected.
 //
 // Errors: [ErrToken] if there is no such session, or it has left; [ErrConnected]; [ErrClosed]; ctx.Err() if ctx had ended
-// before; [ErrUnknown]; those of the log; [ErrFenced] as for [Room.Login]. Where the outcome is unknown and the Resumed lands after all, the session is
-// away again.
+// before; [ErrUnknown]; those of the log; [ErrFenced] as for [Room.Login]. Where the outcome is unknown and the Resumed
+// lands after all, the session is away again.
 func (r *Room) Resume(ctx context.Context, token string, takeOver bool) (*Session, error) {
 	s, err := r.resume(ctx, token, takeOver, nil, nil)
 	return s, r.refused(err)
 }
 
 // resume is Resume, for the connection c if that is not nil; then is as in [Room.login].
-func (r *Room) resume(ctx context.Context, token string, takeOver bool, c *conn, then func(s *Session, pos Position, at uint64)) (*Session, error) {
+func (r *Room) resume(
+	ctx context.Context, token string, takeOver bool, c *conn, then func(s *Session, pos Position, at uint64),
+) (*Session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -72,7 +74,9 @@ func (r *Room) resume(ctx context.Context, token string, takeOver bool, c *conn,
 			room: r, id: m.session, key: m.key, user: m.user, token: token, linger: m.linger,
 			done: make(chan struct{}), conn: c, join: m.join,
 		}
-		b := body{kind: kindResumed, session: s.id, user: s.user, join: m.join, linger: m.linger, node: r.nodeID(), token: hash}
+		b := body{
+			kind: kindResumed, session: s.id, user: s.user, join: m.join, linger: m.linger, node: r.nodeID(), token: hash,
+		}
 		e := Entry{ID: s.id + "!resumed-" + rand.Text(), Key: s.key, Guard: Guard{s.key, last}, Data: b.encode()}
 		call := r.enroll(e.ID, func(pos Position, at uint64) {
 			s.last = pos.Seq
@@ -91,14 +95,16 @@ func (r *Room) resume(ctx context.Context, token string, takeOver bool, c *conn,
 			return s, nil
 		case err == nil: // it landed, but the room no longer reads
 			if !r.handsOver(s) {
-				r.undo(ctx, s, m.join, pos)
+				s.last = pos.Seq
+				r.undo(ctx, s)
 			}
 			return nil, ErrClosed
 		case !errors.Is(err, ErrConflict):
 			return nil, err
 		}
 		// It has left, or resumed elsewhere. Look again once this room has seen that.
-		if err := r.seen(ctx, func() bool { return r.fold.tokens[hash] != m || m.last != last || r.refusal() != nil }); err != nil {
+		err = r.seen(ctx, func() bool { return r.fold.tokens[hash] != m || m.last != last || r.refusal() != nil })
+		if err != nil {
 			return nil, err
 		}
 	}

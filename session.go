@@ -90,7 +90,9 @@ func (r *Room) Login(ctx context.Context, name string, o *LoginOptions) (*Sessio
 }
 
 // login is Login, for the connection c if that is not nil; then is as in [Room.append].
-func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *conn, then func(s *Session, pos Position, at uint64)) (*Session, error) {
+func (r *Room) login(
+	ctx context.Context, name string, opts LoginOptions, c *conn, then func(s *Session, pos Position, at uint64),
+) (*Session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -164,8 +166,9 @@ func (r *Room) login(ctx context.Context, name string, opts LoginOptions, c *con
 			err = fmt.Errorf("%w: the log returned a record that it did not show", ErrRecord)
 		}
 		s.finish(err)
+		s.join, s.last = pos.Seq, pos.Seq
 		r.mu.Unlock()
-		r.undo(ctx, s, pos.Seq, pos)
+		r.undo(ctx, s)
 		r.mu.Lock()
 	default:
 		s.finish(err)
@@ -193,11 +196,11 @@ func (r *Room) settle(s *Session, e Entry) {
 	})
 }
 
-// undo ends a login, or a resuming, that landed when the room had ended. Nobody can do so later.
-func (r *Room) undo(ctx context.Context, s *Session, join uint64, last Position) {
+// undo ends a login, or a resuming, that landed when the room had ended. Nobody can do so later, and nobody else has s.
+func (r *Room) undo(ctx context.Context, s *Session) {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
-	if _, err := r.log.Append(ctx, leftEntry(s.key, last.Seq, s.id, s.user, join, Shutdown, "")); err != nil {
+	if _, err := r.log.Append(ctx, leftEntry(s.key, s.last, s.id, s.user, s.join, Shutdown, "")); err != nil {
 		r.opts.Logger.Warn("chat: a session's end is not in the log", "user", s.user.Name, "err", err)
 	}
 }
@@ -265,8 +268,8 @@ func (r *Room) Send(ctx context.Context, s *Session, text string, o *SendOptions
 	return rcpt, r.refused(err)
 }
 
-// send is Send (promises 7 and 8). done, if it is not nil, is called with the receipt, the room's mutex held: in the same step as the fold
-// if the message is new.
+// send is Send (promises 7 and 8). done, if it is not nil, is called with the receipt, the room's mutex held: in the same
+// step as the fold if the message is new.
 func (r *Room) send(ctx context.Context, s *Session, text string, opts SendOptions, done func(Receipt)) (Receipt, error) {
 	if err := ctx.Err(); err != nil {
 		return Receipt{}, err
@@ -344,7 +347,10 @@ func (r *Room) send(ctx context.Context, s *Session, text string, opts SendOptio
 			return Receipt{}, ErrSession
 		}
 		// The session's last record is not the one that it knew of. Look again once this room has seen why.
-		if err := r.seen(ctx, func() bool { return s.err != nil || s.leaving != nil || s.last != guard.Seq || r.failed != nil }); err != nil {
+		err = r.seen(ctx, func() bool {
+			return s.err != nil || s.leaving != nil || s.last != guard.Seq || r.failed != nil
+		})
+		if err != nil {
 			return Receipt{}, err
 		}
 	}

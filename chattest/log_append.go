@@ -263,11 +263,12 @@ func refusesTooLarge(p *logProbe) {
 	} {
 		before := len(p.all(a))
 		_, err := p.try(a, row.entry)
+		lengths := fmt.Sprintf("an ID of %d bytes, a key of %d", len(row.entry.ID), len(row.entry.Key))
 		if !errors.Is(err, row.err) {
-			p.errorf("an ID of %d bytes, a key of %d: %v, not %v: %s", len(row.entry.ID), len(row.entry.Key), err, row.err, row.why)
+			p.errorf("%s: %v, not %v: %s", lengths, err, row.err, row.why)
 		}
 		if n := len(p.all(a)); (n == before) != (err != nil) {
-			p.errorf("an ID of %d bytes, a key of %d: %v, and of %d records there are %d", len(row.entry.ID), len(row.entry.Key), err, before, n)
+			p.errorf("%s: %v, and of %d records there are %d", lengths, err, before, n)
 		}
 	}
 }
@@ -290,7 +291,8 @@ func settlesByRetry(p *logProbe) {
 	a, b := p.open()
 	ended, cancel := context.WithCancel(p.ctx)
 	cancel()
-	if _, err := p.tryUntil(ended, a, chat.Entry{ID: "e"}); !errors.Is(err, chat.ErrUnknown) || !errors.Is(err, context.Canceled) {
+	_, err := p.tryUntil(ended, a, chat.Entry{ID: "e"})
+	if !errors.Is(err, chat.ErrUnknown) || !errors.Is(err, context.Canceled) {
 		p.errorf("with an ended context: %v, which is not both ErrUnknown and the context's", err)
 	}
 	p.append(a, chat.Entry{ID: "e"})

@@ -17,7 +17,7 @@ func followRefuses(p *logProbe) {
 	rows := p.badPositions()
 	var fs []*logFollower
 	for _, row := range rows {
-		f := &logFollower{p: p, more: make(chan struct{})}
+		f := &logFollower{p: p}
 		fs = append(fs, f)
 		if err := f.try(row.log, row.after); !errors.Is(err, row.err) {
 			p.errorf("Follow(%v): %v, not %v: %s", row.after, err, row.err, row.why)
@@ -177,7 +177,7 @@ func applyWakesCallers(p *logProbe) {
 					p.tryRead(a, rec.Pos, 1)
 					p.call("Snapshot", func() { _, _ = a.Snapshot(p.ctx) })
 					p.try(a, chat.Entry{ID: rec.ID}) // in the log: not a record
-					f := &logFollower{p: p, more: make(chan struct{})}
+					f := &logFollower{p: p}
 					if err := f.try(b, rec.Pos); err == nil {
 						f.stop()
 					}
@@ -232,7 +232,8 @@ func callsLast(p *logProbe) {
 		f.mu.Lock()
 		lasts := f.lasts
 		if len(lasts) != 1 || f.mixed > 0 || f.after > 0 || f.empty > 0 {
-			p.errorf("last calls for %v, %d of them with records, %d calls after the first, %d with nothing", lasts, f.mixed, f.after, f.empty)
+			p.errorf("last calls for %v, %d of them with records, %d calls after the first, %d with nothing",
+				lasts, f.mixed, f.after, f.empty)
 		}
 		f.mu.Unlock()
 		ends := []error{chat.ErrClosed, chat.ErrTrimmed, chat.ErrEpoch}
@@ -240,7 +241,7 @@ func callsLast(p *logProbe) {
 			p.errorf("the reason is %v, which is neither ErrClosed nor ErrTrimmed nor ErrEpoch", lasts[0])
 		}
 	}
-	f := &logFollower{p: p, more: make(chan struct{})}
+	f := &logFollower{p: p}
 	if err := f.try(a, chat.Position{}); err == nil {
 		f.until("a last call, since the log had ended before it followed", func() bool { return len(f.lasts) > 0 })
 	}

@@ -255,7 +255,6 @@ func (p *logProbe) follow(l chat.Log, after chat.Position) *logFollower {
 }
 
 func (f *logFollower) begin(l chat.Log, after chat.Position) {
-	f.more = make(chan struct{})
 	if err := f.try(l, after); err != nil {
 		f.p.fatalf("Follow(%v): %v", after, err)
 	}
@@ -263,6 +262,7 @@ func (f *logFollower) begin(l chat.Log, after chat.Position) {
 
 // try follows, and takes any outcome.
 func (f *logFollower) try(l chat.Log, after chat.Position) (err error) {
+	f.more = make(chan struct{})
 	var stop func()
 	f.p.call("Follow", func() { stop, err = l.Follow(after, f.apply) })
 	if err == nil && stop == nil {

@@ -19,7 +19,8 @@ func snapshotOfKeys(p *logProbe) {
 	}
 	var recs []chat.Record
 	for i, e := range []chat.Entry{
-		{Key: "a"}, {Key: "b"}, {}, {Key: "c"}, {Key: "a"}, {Key: "b", Final: true}, {Key: "d", Final: true}, {Key: "c", Final: true}, {Key: "c"},
+		{Key: "a"}, {Key: "b"}, {}, {Key: "c"}, {Key: "a"},
+		{Key: "b", Final: true}, {Key: "d", Final: true}, {Key: "c", Final: true}, {Key: "c"},
 	} {
 		e.ID, e.Data = fmt.Sprint(i), []byte{byte(i)}
 		recs = append(recs, p.append(a, e))
@@ -103,7 +104,8 @@ func snapshotSaysFirst(p *logProbe) {
 	s := p.snapshot(l)
 	first := slices.IndexFunc(recs, func(r chat.Record) bool { return r.Pos == s.First })
 	if first < 200-64-1 || s.At != recs[199].Pos {
-		p.fatalf("of 200 records, of which 64 are kept at most, the last at %v: At is %v, and First is %v, the record %d", recs[199].Pos, s.At, s.First, first)
+		p.fatalf("of 200 records, of which 64 are kept at most, the last at %v: At is %v, and First is %v, the record %d",
+			recs[199].Pos, s.At, s.First, first)
 	}
 	kept, err := p.tryRead(l, s.First, 1000)
 	if err != nil {

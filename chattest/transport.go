@@ -68,9 +68,9 @@ type Connector struct {
 	// hold, and buffers. Zero means 64 MiB, more than a TCP connection on one machine takes.
 	InFlight int
 
-	// Patience is how long that may take which is to happen "soon": an answer, the end of a call after Close. A fifth of it is
-	// the most that a call of Close may take, which is to return at once. Zero means 10 s. It is spent on what is broken
-	// alone. It is less than what the transport itself gives a silent peer, or that would do what Close does not.
+	// Patience is how long that may take which is to happen "soon": an answer, the end of a call after Close. A fifth of
+	// it is the most that a call of Close may take, which is to return at once. Zero means 10 s. It is spent on what is
+	// broken alone. It is less than what the transport itself gives a silent peer, or that would do what Close does not.
 	Patience time.Duration
 
 	// Heartbeat is how long it may take until a connection that was cut is noticed, where only silence tells. Zero: as

@@ -70,11 +70,10 @@ func (c *client) connect(p *packet) error {
 		return fmt.Errorf("%w: over %d a minute", ErrTooMany, limit)
 	}
 	old := c.sockets[p.namespace]
+	refusal := ""
 	switch {
 	case h == nil:
-		s.mu.Unlock()
-		s.write(nil, Polling, connectError(p.namespace, &ConnectError{Message: invalidNamespace}))
-		return nil
+		refusal = invalidNamespace
 	case old != nil && old.pending:
 		s.mu.Unlock() // the answer to the first is for both
 		return nil
@@ -84,8 +83,11 @@ func (c *client) connect(p *packet) error {
 		old.write(Polling, old.connected())
 		return nil
 	case s.srv.opts.MaxNamespaces >= 0 && len(c.sockets) >= s.srv.opts.MaxNamespaces:
+		refusal = tooManyNamespaces
+	}
+	if refusal != "" {
 		s.mu.Unlock()
-		s.write(nil, Polling, connectError(p.namespace, &ConnectError{Message: tooManyNamespaces}))
+		s.write(nil, Polling, connectError(p.namespace, &ConnectError{Message: refusal}))
 		return nil
 	}
 	sock := newSocket(c, p.namespace, p.auth)

@@ -140,7 +140,8 @@ func parse(args []string, help io.Writer) (*config, error) {
 	fs.SetOutput(io.Discard) // Parse would print every flag after each mistake
 	fs.StringVar(&c.addr, "addr", ":3000", "listen on this `host:port`; port 0 takes a free one")
 	fs.StringVar(&c.page, "page", "", "serve the page in this `file` instead of the program's own")
-	fs.StringVar(&c.client, "client", "", "serve the script in this `file` at /socket.io/socket.io.js instead of the program's own")
+	fs.StringVar(&c.client, "client", "",
+		"serve the script in this `file` at /socket.io/socket.io.js instead of the program's own")
 	fs.BoolVar(&c.escape, "escape", false, "for a page that writes with innerHTML: escape names and texts, refuse names\n"+
 		"that hold any of <>&\"' (on by default with -page)")
 	fs.Var(&c.rate, "rate", "at most `n` requests a second from a connection, in a burst twice as many")
@@ -152,10 +153,12 @@ func parse(args []string, help io.Writer) (*config, error) {
 	fs.Var(&c.maxName, "max-name", "at most `n` bytes in a name; without a limit 512")
 	fs.Var(&c.maxUnread, "max-unread", "end a connection that is `n` bytes behind")
 	fs.IntVar(&c.window, "window", 4<<20, "keep `n` bytes of recent events for those who are behind; can't be switched off")
-	fs.DurationVar(&c.heartbeat, "heartbeat", 25*time.Second, "ask each page every `time` whether it is there; one that does not answer within\n"+
-		"four fifths of it is gone; can't be switched off")
-	fs.DurationVar(&c.linger, "linger", 2*time.Minute, "keep the name of one whose connection broke for this `time`, so that the page can come back\n"+
-		"as if nothing had happened; 0: not at all")
+	fs.DurationVar(&c.heartbeat, "heartbeat", 25*time.Second,
+		"ask each page every `time` whether it is there; one that does not answer within\n"+
+			"four fifths of it is gone; can't be switched off")
+	fs.DurationVar(&c.linger, "linger", 2*time.Minute,
+		"keep the name of one whose connection broke for this `time`, so that the page can come back\n"+
+			"as if nothing had happened; 0: not at all")
 	fs.TextVar(&c.level, "log", c.level, "log what is of this `level` or above: debug, info, warn or error")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -177,7 +180,8 @@ func parse(args []string, help io.Writer) (*config, error) {
 		return nil, fmt.Errorf("-addr: %w", err)
 	}
 	if c.heartbeat < shortestHeartbeat {
-		return nil, fmt.Errorf("-heartbeat: %v is too short, and a heartbeat can't be switched off: at least %v", c.heartbeat, shortestHeartbeat)
+		return nil, fmt.Errorf("-heartbeat: %v is too short, and a heartbeat can't be switched off: at least %v",
+			c.heartbeat, shortestHeartbeat)
 	}
 	if c.window <= 0 {
 		return nil, fmt.Errorf("-window: %d is not a size, and the window can't be switched off", c.window)

@@ -93,21 +93,18 @@ func (v visit) mayGoOn(ctx context.Context, room *chat.Room) (bool, error) {
 		return false, err
 	}
 	defer missed.Close()
-	ok := true
 	for at := v.after; at.Seq < head.Seq; {
-		var e chat.Event
 		select {
-		case e, ok = <-missed.Events():
+		case e, ok := <-missed.Events():
+			if !ok {
+				return false, missed.Err()
+			}
+			if left, ok := e.(chat.Left); ok && left.User.ID == v.userID() && left.Reason != chat.Logout {
+				return false, nil
+			}
+			at = e.Meta().Pos
 		case <-ctx.Done():
 			return false, ctx.Err()
-		}
-		if !ok {
-			return false, missed.Err()
-		}
-		at = e.Meta().Pos
-		left, ok := e.(chat.Left)
-		if ok && left.User.ID == v.userID() && left.Reason != chat.Logout {
-			return false, nil
 		}
 	}
 	return true, nil

@@ -3,9 +3,10 @@
 //	go run ./examples/linechat
 //	nc 127.0.0.1 4000
 //
-// The first line is your name, each one after it a message, and /quit says goodbye. A line that is too long or not UTF-8 is
-// refused, in a line that begins with "!", and so is a name with < or >; the last line begins with "Bye". Who takes nothing for 10 s is ended as too slow;
-// who vanishes without a word is lost within 45 s, for which see keepalive.go. Nobody else notices. Ctrl-C ends the room.
+// The first line is your name, each one after it a message, and /quit says goodbye. A line that is too long or not UTF-8
+// is refused, in a line that begins with "!", and so is a name with < or >; the last line begins with "Bye". Who takes
+// nothing for 10 s is ended as too slow; who vanishes without a word is lost within 45 s, for which see keepalive.go.
+// Nobody else notices. Ctrl-C ends the room.
 //
 // transport.go is the room's side of a connection: a whole [chat.Transport], to begin one of your own from.
 package main

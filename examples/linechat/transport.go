@@ -28,7 +28,10 @@ type transport struct {
 }
 
 func newTransport(c net.Conn) *transport {
-	return &transport{conn: c, in: bufio.NewReader(c), granted: make(chan bool, 1), closed: make(chan struct{}), gone: make(chan struct{})}
+	return &transport{
+		conn: c, in: bufio.NewReader(c), granted: make(chan bool, 1),
+		closed: make(chan struct{}), gone: make(chan struct{}),
+	}
 }
 
 func (t *transport) Receive() (chat.Request, error) {

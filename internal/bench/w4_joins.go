@@ -9,8 +9,9 @@ import (
 // users to everybody, the original's at each login; chat.v1 tells who came, and a client keeps the list itself.
 func joins(p *plan) workload {
 	return workload{
-		name:    "W4",
-		what:    fmt.Sprintf("%d clients log in, one after the other, and all are told: processor time of the server, ms a login", p.joins),
+		name: "W4",
+		what: fmt.Sprintf("%d clients log in, one after the other, and all are told: processor time of the server, ms a login",
+			p.joins),
 		columns: []column{{"join", "a login", "%.2f", false}},
 		of:      func(r *rival) bool { return r.dialect.login != nil },
 		run: func(p *plan, r *rival, s sheet) error {
