@@ -304,6 +304,26 @@ func (g *regular) cutOff() {
 	}
 }
 
+// comeUntil comes over a line with a cut, and hears so many events of a run, which goes on to its end.
+func (g *regular) comeUntil(c cut, events int) {
+	g.h.t.Helper()
+	g.dial(c)
+	g.ask("")
+	g.begin(false)
+	g.h.act(runEvents)
+	g.hear(events)
+}
+
+// comeBack comes over a whole line, goes on where it was, and has then missed nothing.
+func (g *regular) comeBack() {
+	g.h.t.Helper()
+	g.dial(cut{})
+	g.ask(g.after())
+	g.hearUpTo(g.begin(true).Pos)
+	g.speak("last")
+	g.check()
+}
+
 // check compares all that it heard since its hearing began with the log.
 func (g *regular) check() {
 	t := g.h.t

@@ -14,9 +14,9 @@ import (
 // runEvents is how long the run is that the tests below cut at every place.
 const runEvents = 60
 
-// TestDropAtEveryIndex kills a client's connection after each event of a run: cleanly between two frames, or in the middle of
-// one; so that the server is told, or so that it is not. The client comes back with its token and the last position, and
-// has then heard exactly what the log has.
+// TestDropAtEveryIndex kills a client's connection after each event of a run: cleanly between two frames, or in the middle
+// of one; so that the server is told, or so that it is not. The client comes back with its token and the last position,
+// and has then heard exactly what the log has.
 func TestDropAtEveryIndex(t *testing.T) {
 	for _, tt := range []struct {
 		why  string
@@ -33,20 +33,12 @@ func TestDropAtEveryIndex(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d", tt.why, k), func(t *testing.T) {
 				h := newHall(t, chat.NewMemoryLog(nil), nil, chat.ServeOptions{})
 				g := &regular{h: h, name: "Ann"}
-				g.dial(cut{'d', 2 + k, tt.part, tt.deaf})
-				g.ask("")
-				g.begin(false)
-				h.act(runEvents)
-				g.hear(k)
+				g.comeUntil(cut{'d', 2 + k, tt.part, tt.deaf}, k)
 				if k < runEvents {
 					<-g.line.reached // so that the part has gone out
 				}
 				g.cutOff()
-				g.dial(cut{})
-				g.ask(g.after())
-				g.hearUpTo(g.begin(true).Pos)
-				g.speak("last")
-				g.check()
+				g.comeBack()
 			})
 		}
 	}
@@ -87,11 +79,7 @@ func TestDropOfASpectator(t *testing.T) {
 			h := newHall(t, chat.NewMemoryLog(nil), nil, chat.ServeOptions{Spectators: true})
 			h.act(6)
 			g := &regular{h: h, spectator: true}
-			g.dial(cut{'d', 2 + k, k % 30, false})
-			g.ask("")
-			g.begin(false)
-			h.act(runEvents)
-			g.hear(k)
+			g.comeUntil(cut{'d', 2 + k, k % 30, false}, k)
 			g.cutOff()
 			if k%2 == 0 {
 				h.act(1)
@@ -136,11 +124,7 @@ func TestDropAgainWhileComingBack(t *testing.T) {
 		t.Run(tt.why, func(t *testing.T) {
 			h := newHall(t, chat.NewMemoryLog(nil), nil, chat.ServeOptions{})
 			g := &regular{h: h, name: "Ann"}
-			g.dial(cut{'d', 2 + 11, 20, false})
-			g.ask("")
-			g.begin(false)
-			h.act(runEvents)
-			g.hear(11)
+			g.comeUntil(cut{'d', 2 + 11, 20, false}, 11)
 			g.cutOff()
 			for range 3 { // the third time after it had heard more
 				g.dial(tt.cut)
@@ -156,11 +140,7 @@ func TestDropAgainWhileComingBack(t *testing.T) {
 				g.cutOff()
 				h.act(6)
 			}
-			g.dial(cut{})
-			g.ask(g.after())
-			g.hearUpTo(g.begin(true).Pos)
-			g.speak("last")
-			g.check()
+			g.comeBack()
 		})
 	}
 }
@@ -303,11 +283,7 @@ func TestDropAndRefused(t *testing.T) {
 // position is refused, then its token, and then it is in by name, anew.
 func TestDropAndTheServerIsNew(t *testing.T) {
 	g := &regular{h: newHall(t, chat.NewMemoryLog(nil), nil, chat.ServeOptions{}), name: "Ann"}
-	g.dial(cut{'d', 2 + 7, 0, false})
-	g.ask("")
-	g.begin(false)
-	g.h.act(runEvents)
-	g.hear(7)
+	g.comeUntil(cut{'d', 2 + 7, 0, false}, 7)
 	g.cutOff()
 
 	g.h = newHall(t, chat.NewMemoryLog(nil), nil, chat.ServeOptions{})
@@ -336,21 +312,13 @@ func TestDropToAnotherNode(t *testing.T) {
 			if k%2 == 0 {
 				open()
 			}
-			g.dial(cut{'d', 2 + k, k % 50, k%3 == 0})
-			g.ask("")
-			g.begin(false)
-			h.act(runEvents)
-			g.hear(k)
+			g.comeUntil(cut{'d', 2 + k, k % 50, k%3 == 0}, k)
 			g.cutOff()
 			if k%2 == 1 {
 				open()
 			}
 			g.h = other
-			g.dial(cut{})
-			g.ask(g.after())
-			g.hearUpTo(g.begin(true).Pos)
-			g.speak("last")
-			g.check()
+			g.comeBack()
 		})
 	}
 }

@@ -211,61 +211,13 @@ events: +Ann +Cid +Gus -Ann(logout) -Cid(kicked)
 Shutdown: ok after 0s
 The guest: closed. The subscription: .
 `},
-		{"closed", ended(chat.ErrClosed), `
-Send: closed after 0s
-Send again: closed after 0s
-Login: closed after 0s
-Kick: closed after 0s
-Resume: closed after 0s
-Logout: session after 0s
-Subscribe: closed after 0s
-Request: closed after 0s
-events: +Ann +Cid +Gus
-Shutdown: ok after 0s
-The guest: closed. The subscription: closed.
-`},
-		{"trimmed beyond its follower", ended(chat.ErrTrimmed), `
-Send: trimmed after 0s
-Send again: trimmed after 0s
-Login: trimmed after 0s
-Kick: trimmed after 0s
-Resume: trimmed after 0s
-Logout: session after 0s
-Subscribe: trimmed after 0s
-Request: trimmed after 0s
-events: +Ann +Cid +Gus
-Shutdown: ok after 0s
-The guest: trimmed. The subscription: trimmed.
-`},
-		{"in another life", ended(chat.ErrEpoch), `
-Send: epoch after 0s
-Send again: epoch after 0s
-Login: epoch after 0s
-Kick: epoch after 0s
-Resume: epoch after 0s
-Logout: session after 0s
-Subscribe: epoch after 0s
-Request: epoch after 0s
-events: +Ann +Cid +Gus
-Shutdown: ok after 0s
-The guest: epoch. The subscription: epoch.
-`},
+		{"closed", ended(chat.ErrClosed), over("closed")},
+		{"trimmed beyond its follower", ended(chat.ErrTrimmed), over("trimmed")},
+		{"in another life", ended(chat.ErrEpoch), over("epoch")},
 		{"with a record of another version", func() (chat.Log, func(), func()) {
 			l := chat.NewMemoryLog(nil)
 			return l, func() { l.Append(context.Background(), chat.Entry{ID: "of 2040", Data: []byte{250, 1}}) }, func() {}
-		}, `
-Send: record after 0s
-Send again: record after 0s
-Login: record after 0s
-Kick: record after 0s
-Resume: record after 0s
-Logout: session after 0s
-Subscribe: record after 0s
-Request: record after 0s
-events: +Ann +Cid +Gus
-Shutdown: ok after 0s
-The guest: record. The subscription: record.
-`},
+		}, over("record")},
 	} {
 		t.Run(strings.ReplaceAll(row.why, " ", "_"), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -274,6 +226,23 @@ The guest: record. The subscription: record.
 			})
 		})
 	}
+}
+
+// over is what is said of a room whose log has ended, by the word for that.
+func over(word string) string {
+	return strings.ReplaceAll(`
+Send: WHY after 0s
+Send again: WHY after 0s
+Login: WHY after 0s
+Kick: WHY after 0s
+Resume: WHY after 0s
+Logout: session after 0s
+Subscribe: WHY after 0s
+Request: WHY after 0s
+events: +Ann +Cid +Gus
+Shutdown: ok after 0s
+The guest: WHY. The subscription: WHY.
+`, "WHY", word)
 }
 
 // faulty makes a log with a fate.

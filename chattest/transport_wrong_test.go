@@ -204,25 +204,35 @@ func (w *closedTwice) Close(cause error) error {
 
 type deafToClose struct{ *pipe }
 
-func (w deafToClose) Receive() (chat.Request, error) {
+func (w deafToClose) Receive() (chat.Request, error) { return w.receiveUntil(w.bye, nil) }
+
+// receiveUntil waits for a request or a loss, or for one of two other ends; nil is one that does not come.
+func (p *pipe) receiveUntil(bye, closed <-chan struct{}) (chat.Request, error) {
 	select {
-	case req := <-w.in:
+	case req := <-p.in:
 		return req, nil
-	case <-w.bye:
+	case <-p.lost:
+		return nil, p.err
+	case <-bye:
 		return nil, io.EOF
-	case <-w.lost:
-		return nil, w.err
+	case <-closed:
+		return nil, io.ErrClosedPipe
 	}
 }
 
 type stubborn struct{ *pipe }
 
-func (w stubborn) Deliver(b *chat.Batch) error {
-	for _, v := range items(b) {
+func (w stubborn) Deliver(b *chat.Batch) error { return w.handUntil(nil, items(b)) }
+
+// handUntil hands a list over, until a loss, or closed; nil is never.
+func (p *pipe) handUntil(closed <-chan struct{}, list []any) error {
+	for _, v := range list {
 		select {
-		case w.out <- v:
-		case <-w.lost:
-			return w.err
+		case p.out <- v:
+		case <-p.lost:
+			return p.err
+		case <-closed:
+			return io.ErrClosedPipe
 		}
 	}
 	return nil
@@ -312,16 +322,7 @@ func (w misnaming) Receive() (chat.Request, error) {
 
 type unaware struct{ *pipe }
 
-func (w unaware) Receive() (chat.Request, error) {
-	select {
-	case req := <-w.in:
-		return req, nil
-	case <-w.lost:
-		return nil, w.err
-	case <-w.closed:
-		return nil, io.ErrClosedPipe
-	}
-}
+func (w unaware) Receive() (chat.Request, error) { return w.receiveUntil(nil, w.closed) }
 
 // A mangling transport makes something else of what is due.
 type mangling struct {
@@ -532,31 +533,8 @@ type leftOpen struct {
 	shut     chan struct{}
 }
 
-func (w *leftOpen) Receive() (chat.Request, error) {
-	select {
-	case req := <-w.in:
-		return req, nil
-	case <-w.bye:
-		return nil, io.EOF
-	case <-w.lost:
-		return nil, w.err
-	case <-w.shut:
-		return nil, io.ErrClosedPipe
-	}
-}
-
-func (w *leftOpen) Deliver(b *chat.Batch) error {
-	for _, v := range items(b) {
-		select {
-		case w.out <- v:
-		case <-w.lost:
-			return w.err
-		case <-w.shut:
-			return io.ErrClosedPipe
-		}
-	}
-	return nil
-}
+func (w *leftOpen) Receive() (chat.Request, error) { return w.receiveUntil(w.bye, w.shut) }
+func (w *leftOpen) Deliver(b *chat.Batch) error    { return w.handUntil(w.shut, items(b)) }
 
 func (w *leftOpen) Close(error) error {
 	w.shutting.Do(func() { close(w.shut) })

@@ -131,11 +131,16 @@ func (p *page) open(transport string) {
 
 // request makes one request of polling.
 func (p *page) request(method, query, body string) (string, error) {
-	req, err := http.NewRequestWithContext(p.ctx, method, p.url+query, strings.NewReader(body))
+	return fetch(p.ctx, p.http, method, p.url+query, body)
+}
+
+// fetch makes a request; any other answer than 200 is an error.
+func fetch(ctx context.Context, client *http.Client, method, url, body string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return "", err
 	}
-	resp, err := p.http.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return "", err
 	}

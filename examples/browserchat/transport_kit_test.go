@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -133,20 +132,7 @@ func (p *reader) request(method, body string) (string, error) {
 	if p.sid != "" {
 		url += "&sid=" + p.sid
 	}
-	req, err := http.NewRequestWithContext(p.ctx, method, url, strings.NewReader(body))
-	if err != nil {
-		return "", err
-	}
-	resp, err := p.http.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s %s", resp.Status, data)
-	}
-	return string(data), err
+	return fetch(p.ctx, p.http, method, url, body)
 }
 
 // packets sends packets of Engine.IO.
