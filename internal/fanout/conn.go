@@ -4,12 +4,12 @@
 //
 // The library (nhooyr.io/websocket) keeps the handshake, reading, control
 // frames and their answers. Data frames are ours: [AppendFrame] makes them, and
-// [Conn.Write] sends any number of them in one write. Both go through one lock
-// and never into the middle of each other's frame. There is no compression: it
-// would make the frames differ.
+// [Conn.Write] sends any number of them in one write, [Conn.TryWrite] without
+// waiting. All go through one lock and never into the middle of each other's
+// frame. There is no compression: it would make the frames differ.
 //
 // No caller's context reaches the socket; [Conn.Close] is what unblocks a Read
-// or a Write, soon, and the goroutine it starts is what [Conn.Wait] waits for.
+// or a Write, soon, and [Conn.Wait] waits for every goroutine of the connection.
 package fanout
 
 //lint:file-ignore SA1019 nhooyr.io/websocket is the given choice; its line continues as github.com/coder/websocket with the same API
@@ -270,6 +270,19 @@ func (c *Conn) readError(err error) error {
 // it, ErrLost or ErrClosed; after an error nothing goes out any more.
 func (c *Conn) Write(frames []byte) error { return c.wire.data(frames) }
 
+// TryWrite is Write for who must not wait. It reports false at once, and
+// nothing is taken, if another write is under way or waits (also the rest of an
+// earlier TryWrite), if the connection below has no way to write without
+// blocking, or if nothing goes out any more: Write says why. True means taken
+// over: what the socket has no room for now is written by a goroutine of the
+// connection's, within WriteTimeout, and the bytes must not be changed any more.
+// A failure of that is what the next Write returns; Read tells as well.
+//
+// TCP and Unix sockets have a way, on every Unix. So has a connection with a
+// method TryWrite(p []byte) (n int, err error), which takes as much of p as
+// there is room for. TLS has none.
+func (c *Conn) TryWrite(frames []byte) bool { return c.wire.try(frames) }
+
 // Heartbeat calls lost, at most once, from a goroutine of its own, when nothing
 // at all came from the peer for interval and then nothing for timeout after the
 // ping that it sends then. Only time within Read counts. It needs no goroutine
@@ -354,6 +367,7 @@ func (c *Conn) Close(code int, reason string) {
 		c.wire.cut()
 		c.ws.CloseNow() // ends the library's goroutine; the connection is closed already
 		c.beats.Wait()
+		c.wire.rests.Wait()
 	}()
 }
 
@@ -389,8 +403,8 @@ func (c *Conn) drain() bool {
 	}
 }
 
-// Wait returns when the goroutine that Close started has ended and the
-// connection is closed. Close must have been called, here or by an error of
+// Wait returns when the connection is closed, and the goroutines of Close,
+// Heartbeat and TryWrite have ended. Close must have been called, here or by an error of
 // Read's, or will be.
 func (c *Conn) Wait() { <-c.done }
 

@@ -121,7 +121,7 @@ type pipeListener struct {
 }
 
 func newPipeListener() *pipeListener {
-	return &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+	return &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
 }
 
 func (l *pipeListener) Accept() (net.Conn, error) {
@@ -174,24 +174,31 @@ type pair struct {
 // connect serves one connection with o: over a pipe in a bubble, else over TCP.
 func connect(t *testing.T, o *fanout.AcceptOptions, bubble bool, headers ...string) pair {
 	t.Helper()
-	var l net.Listener
-	var dial func() net.Conn
 	if bubble {
-		pl := newPipeListener()
-		l, dial = pl, pl.dial
-	} else {
-		tl, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		l, dial = choppy{tl}, func() net.Conn {
-			c, err := net.Dial("tcp", tl.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			return c
-		}
+		l := newPipeListener()
+		return connectOver(t, o, l, l.dial(), headers...)
 	}
+	l, nc := listenTCP(t)
+	return connectOver(t, o, choppy{l}, nc, headers...)
+}
+
+// listenTCP returns a listener and a connection to it that is not accepted yet.
+func listenTCP(t testing.TB) (net.Listener, net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l, nc
+}
+
+// connectOver serves the connection that l accepts, nc at its other end.
+func connectOver(t testing.TB, o *fanout.AcceptOptions, l net.Listener, nc net.Conn, headers ...string) pair {
+	t.Helper()
 	got, release := make(chan *fanout.Conn, 1), make(chan struct{})
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := fanout.Accept(w, r, o)
@@ -203,7 +210,7 @@ func connect(t *testing.T, o *fanout.AcceptOptions, bubble bool, headers ...stri
 	})}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
-	p, err := handshake(dial(), headers...)
+	p, err := handshake(nc, headers...)
 	if err != nil {
 		t.Fatalf("handshake: %v", err)
 	}

@@ -12,8 +12,12 @@ import (
 
 // A wire is the connection below the WebSocket library. Whatever is written to
 // the peer passes through it: the library's control frames by Write, one call a
-// frame, and our data frames by data. Only one goroutine writes at a time, and
-// a write is one or more whole frames, so frames never mix.
+// frame, and our data frames by data and try. Only one goroutine writes at a
+// time, and a write is one or more whole frames, so frames never mix.
+//
+// If the connection can write without waiting, that is what each write begins
+// with, under mu. What is not taken then waits with a deadline and without mu,
+// and keeps the turn: busy.
 //
 // A control frame that finds another write under way is left behind for that
 // writer to send and doesn't wait, because the library writes pongs within its
@@ -21,13 +25,17 @@ import (
 // allows it), so what is left behind is bounded. Nothing follows a close frame.
 type wire struct {
 	net.Conn
+	raw     tryWriter     // Conn's way to write without waiting, or nil
 	timeout time.Duration // of one write; 0 is none
 	base    time.Time     // what life counts from
 	life    atomic.Int64  // when bytes last came in, or a Read began; nanoseconds after base
 
-	mu        sync.Mutex // guards the fields below; held while setting a deadline, never while writing
+	rests sync.WaitGroup // goroutines that write what a try left
+
+	mu        sync.Mutex // guards the fields below; held while setting a deadline, never while a write waits
 	turn      sync.Cond  // on mu: busy fell, or one of dead, closing, closeSent rose
-	busy      bool       // a goroutine is writing
+	busy      bool       // a write waits for the socket, or what was left behind it
+	queued    int        // calls of data that wait for their turn
 	dead      error      // nothing goes out any more: ErrSlow, ErrClosed or wraps ErrLost
 	readErr   error      // what reading from below met
 	closing   bool       // hurry was called: no more data, and the write deadline stands
@@ -40,9 +48,23 @@ type wire struct {
 }
 
 func newWire(nc net.Conn, timeout time.Duration) *wire {
-	w := &wire{Conn: nc, timeout: timeout, base: time.Now()}
+	w := &wire{Conn: nc, raw: tryWriterOf(nc), timeout: timeout, base: time.Now()}
 	w.turn.L = &w.mu
 	return w
+}
+
+// A tryWriter writes without waiting: it takes as much of p as there is room
+// for now. n < len(p) without an error means that there is no more. It keeps
+// none of p, and is called by one goroutine at a time.
+type tryWriter interface {
+	TryWrite(p []byte) (n int, err error)
+}
+
+func tryWriterOf(nc net.Conn) tryWriter {
+	if t, ok := nc.(tryWriter); ok {
+		return t
+	}
+	return socketOf(nc)
 }
 
 // now is the time in the unit of life.
@@ -109,39 +131,89 @@ func (w *wire) control(frame []byte, timeout time.Duration) error {
 		w.mu.Unlock()
 		return nil
 	}
-	w.busy = true
-	w.arm(timeout)
-	w.mu.Unlock()
-	_, err := w.Conn.Write(frame)
-	return w.finish(op, err)
+	return w.finish(op, w.put(frame, timeout))
 }
 
 // data sends whole frames in one write.
 func (w *wire) data(frames []byte) error {
 	w.mu.Lock()
-	for w.busy && w.dead == nil && !w.closing && !w.closeNext {
+	for w.busy && w.refusal() == nil {
+		w.queued++
 		w.turn.Wait()
+		w.queued--
 	}
-	if w.dead != nil {
-		defer w.mu.Unlock()
-		return w.dead
-	}
-	if w.closing || w.closeNext {
+	if err := w.refusal(); err != nil {
 		w.mu.Unlock()
-		return ErrClosed
+		return err
+	}
+	return w.finish(OpText, w.put(frames, w.timeout))
+}
+
+// try sends whole frames and reports true, unless that would mean to wait. What
+// the socket has no room for now is written by a goroutine.
+func (w *wire) try(frames []byte) bool {
+	if w.raw == nil {
+		return false
+	}
+	w.mu.Lock()
+	if w.busy || w.queued > 0 || w.refusal() != nil {
+		w.mu.Unlock()
+		return false
+	}
+	n, err := w.raw.TryWrite(frames)
+	if err != nil || n == len(frames) {
+		return w.finish(OpText, err) == nil
 	}
 	w.busy = true
-	w.arm(w.timeout)
+	w.rests.Add(1)
 	w.mu.Unlock()
-	_, err := w.Conn.Write(frames)
-	return w.finish(OpText, err)
+	go func() {
+		defer w.rests.Done()
+		w.mu.Lock()
+		w.finish(OpText, w.wait(frames[n:], w.timeout)) // the next Write and Read tell
+	}()
+	return true
+}
+
+// refusal is why no data goes out any more, or nil. mu is held.
+func (w *wire) refusal() error {
+	if w.dead == nil && (w.closing || w.closeNext) {
+		return ErrClosed
+	}
+	return w.dead
+}
+
+// put writes p. mu is held, but not while it waits.
+func (w *wire) put(p []byte, timeout time.Duration) error {
+	if w.raw != nil {
+		n, err := w.raw.TryWrite(p)
+		if err != nil || n == len(p) {
+			return err
+		}
+		p = p[n:]
+	}
+	return w.wait(p, timeout)
+}
+
+// wait writes p with a deadline, holding the turn instead of mu meanwhile. mu is
+// held before and after.
+func (w *wire) wait(p []byte, timeout time.Duration) error {
+	w.busy = true
+	w.arm(timeout)
+	w.mu.Unlock()
+	_, err := w.Conn.Write(p)
+	w.mu.Lock()
+	if w.raw != nil {
+		w.arm(0) // a try has none, and fails at one that has passed
+	}
+	return err
 }
 
 // finish ends a write of op that met err, sends what was left behind meanwhile,
 // and lets the next writer in. After an error nothing more goes out, for part
-// of a frame may have, and the connection is cut.
+// of a frame may have, and the connection is cut. mu is held before, and
+// unlocked.
 func (w *wire) finish(op byte, err error) error {
-	w.mu.Lock()
 	if err != nil {
 		err = w.fail(err)
 		w.mu.Unlock()
@@ -167,11 +239,7 @@ func (w *wire) finish(op byte, err error) error {
 		if next == nil {
 			break
 		}
-		w.arm(w.timeout)
-		w.mu.Unlock()
-		_, err := w.Conn.Write(next)
-		w.mu.Lock()
-		if err != nil {
+		if err := w.put(next, w.timeout); err != nil {
 			w.fail(err)
 			w.mu.Unlock()
 			w.cut()
@@ -191,7 +259,7 @@ func (w *wire) finish(op byte, err error) error {
 	return nil
 }
 
-// arm sets the deadline of the write that is about to start. mu is held.
+// arm sets the deadline of the write that is about to start, or none. mu is held.
 func (w *wire) arm(timeout time.Duration) {
 	if w.closing || w.shut {
 		return // hurry or Close set one that is sooner
