@@ -58,7 +58,7 @@ func appendList(dst []byte, at chat.Position, users []chat.User) []byte {
 }
 
 // TestSharedBytes compares what connections are given with what encoding by itself gives, for every run, whatever its
-// length, over the bounds of chunks, for readers that keep up and for some that the window has nearly left behind. What
+// length, over the bounds of pages, for readers that keep up and for some that the window has nearly left behind. What
 // was handed out never changes.
 func TestSharedBytes(t *testing.T) {
 	for seed := range uint64(15) {
@@ -66,10 +66,14 @@ func TestSharedBytes(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 4))
 			pad := []int{0, 30, 900, 5000, 40_000}[seed%5]
 			slack := seed%2 == 0
+			longest, window := 200, 1000<<(seed%7)
+			if seed%3 == 2 { // some pages
+				longest, window = 30_000, 1<<20
+			}
 			w := newWire(pad, slack)
 			l := chat.NewMemoryLog(nil)
 			whole := subscribe(t, newRoom(t, &chat.RoomOptions{Log: l}), &chat.SubscribeOptions{MaxUnread: -1})
-			r := newRoom(t, &chat.RoomOptions{Log: l, Window: 1000 << (seed % 7)})
+			r := newRoom(t, &chat.RoomOptions{Log: l, Window: window, MaxText: longest})
 			var truth []chat.Event
 			type kept struct{ bytes, copy []byte }
 			var mu sync.Mutex
@@ -80,6 +84,7 @@ func TestSharedBytes(t *testing.T) {
 			var resumes []func()
 			connect := func() {
 				g := newGuest(t)
+				g.quick = rnd.IntN(2) == 0
 				asks := rnd.IntN(4) != 0
 				g.batch = func(b *chat.Batch) error {
 					if !asks {
@@ -145,7 +150,7 @@ func TestSharedBytes(t *testing.T) {
 						connect()
 					}
 				default:
-					say(t, r, ann, string(bytes.Repeat([]byte{'x'}, 1+rnd.IntN(200))))
+					say(t, r, ann, string(bytes.Repeat([]byte{'x'}, 1+rnd.IntN(longest))))
 				}
 				if rnd.IntN(2) == 0 {
 					synctest.Wait()
@@ -186,6 +191,7 @@ func TestEncodedOnce(t *testing.T) {
 		formats := []*wire{newWire(10, false), newWire(3000, false)}
 		for i := range 40 {
 			g := newGuest(t)
+			g.quick = i%3 == 0
 			w := formats[i%2]
 			g.batch = func(b *chat.Batch) error {
 				b.Encoded(&w.Format)

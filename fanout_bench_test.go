@@ -107,7 +107,7 @@ func BenchmarkFanout(b *testing.B) {
 
 // listen opens a WebSocket by hand, so that the client costs little, and subscribes. What it returns begins after the
 // sender's login.
-func listen(b *testing.B, addr string) (net.Conn, *bufio.Reader) {
+func listen(b testing.TB, addr string) (net.Conn, *bufio.Reader) {
 	b.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -41,13 +41,13 @@ type Room struct {
 	anonymous int            // how many of conns are not logged in
 	sources   map[string]int // how many connections each has
 	cursors   []*cursor
-	hearers   int           // how many of cursors hear
-	ending    []*cursor     // those whose ended is due
-	waking    bool          // the waker runs
-	stale     bool          // the waker has something to do
-	woken     int           // how many readers it has woken that have not come back to look
-	waiting   bool          // it waits on back for those
-	back      chan struct{} // holds one token
+	hearers   int       // how many of cursors hear
+	ending    []*cursor // those whose reader is to be interrupted
+	urgent    []*cursor // those that are looked at first
+	unseen    int       // how many of cursors are still to be looked at, from at on, in a ring
+	at        int
+	odd       bool          // whose turn it is of urgent and cursors
+	sweepers  int           // how many are at work
 	settled   chan struct{} // made when somebody waits for calls, sessions or cursors to go; closed at each such change
 	stats     counters
 }
@@ -141,7 +141,6 @@ func NewRoom(o *RoomOptions) (*Room, error) {
 		inquiries: make(map[string]bool),
 		conns:     make(map[*conn]struct{}),
 		sources:   make(map[string]int),
-		back:      make(chan struct{}, 1),
 		stats:     counters{refused: make(map[string]uint64)},
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
@@ -602,7 +601,7 @@ func (r *Room) stopAt(c *cursor, at uint64, err error) {
 		c.next = at
 	}
 	c.stop, c.stopErr = at, err
-	c.nudge()
+	r.urge(c)
 }
 
 // Close ends the room now: sessions end with a [Left], for which it tries at most 1 s in all, connections and
@@ -633,7 +632,6 @@ func (r *Room) Close() error {
 		s.finish(ErrClosed)
 	}
 	r.dead = true
-	r.tell()
 	r.mu.Unlock()
 	r.cancel()
 	r.unfold()

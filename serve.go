@@ -51,7 +51,10 @@ type conn struct {
 	room      *Room
 	opts      ServeOptions
 	transport Transport
+	trier     trier // the same, or nil
 	bucket    bucket
+	cancel    context.CancelFunc // of what requests wait for
+	received  chan struct{}      // closed when no more are read
 
 	// Guarded by the room's mutex.
 	session *Session
@@ -85,9 +88,13 @@ func (r *Room) Serve(ctx context.Context, t Transport, o *ServeOptions) error {
 		}
 		defer release()
 	}
-	c := &conn{room: r, opts: opts, transport: t, bucket: bucket{rate: limit(opts.Rate, 20)}}
+	c := &conn{room: r, opts: opts, transport: t, bucket: bucket{rate: limit(opts.Rate, 20)}, received: make(chan struct{})}
+	c.trier, _ = t.(trier)
+	c.reader = c
 	c.bound = int64(limit(opts.MaxUnread, defaultUnread))
-	c.ended = func(err error) { t.Close(err) }
+	requests, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c.cancel = cancel
 	if err := r.enter(c); err != nil {
 		t.Close(err)
 		return r.refused(err)
@@ -98,36 +105,23 @@ func (r *Room) Serve(ctx context.Context, t Transport, o *ServeOptions) error {
 		defer close(watched)
 		c.fail(context.Cause(ctx))
 	})
-	delivered := make(chan struct{})
-	received := make(chan struct{})
-	requests, cancel := context.WithCancel(ctx)
-	go func() {
-		defer close(delivered)
-		defer cancel() // what a request waits for is of no use any more
-		err := c.deliver()
-		if errors.Is(err, ErrLost) { // what it said before may still be there to read, a goodbye too
-			select {
-			case <-received:
-			case <-time.After(time.Second):
-			}
-		}
-		c.fail(err)
-	}()
 	c.fail(c.receive(requests))
-	close(received)
+	close(c.received)
 	err := r.exit(c)
-	<-delivered
 	if !unwatch() {
 		<-watched
 	}
-	// The waker may be about to call Close as well; it must not do so after this call returned.
-	_ = r.until(context.Background(), func() bool { return !c.owed })
+	// Nothing calls the transport after this call returned, and its Close is the last.
+	_ = r.until(context.Background(), func() bool { return c.over && !c.owed })
 	t.Close(err)
 	if err == io.EOF {
 		return nil
 	}
 	return err
 }
+
+// A trier is a [Transport] with the method of T8.
+type trier interface{ TryDeliver(b *Batch) bool }
 
 // Admit counts a connection from source, as one of at most [RoomOptions].MaxPerSource, until release is called. An
 // adapter that can refuse a client before it makes a connection of it calls Admit then, and leaves Source empty in
@@ -255,7 +249,7 @@ func (c *conn) left(s *Session) {
 	c.nameless()
 	if !c.opts.Spectators && c.hearing && c.stop == noStop {
 		c.stop, c.stopErr = c.room.window.head(), nil // it hears of its own leaving, and no more
-		c.nudge()
+		c.room.urge(&c.cursor)
 	}
 }
 
@@ -269,22 +263,42 @@ func (c *conn) fail(err error) {
 	c.transport.Close(err)
 }
 
-// deliver hands over what is due until the connection ends, and returns why.
-func (c *conn) deliver() error {
-	for {
-		b, err := c.take()
-		if err != nil {
-			return err
-		}
-		for i, rep := range b.replies {
-			if make, ok := rep.(laterReply); ok {
-				b.replies[i] = make()
-			}
-		}
-		if err := c.transport.Deliver(b); err != nil {
-			return c.lost(err)
+func (c *conn) try(b *Batch) bool {
+	if c.trier == nil {
+		return false
+	}
+	for _, rep := range b.replies {
+		if _, ok := rep.(laterReply); ok { // it may take long
+			return false
 		}
 	}
+	return c.trier.TryDeliver(b)
+}
+
+func (c *conn) deliver(b *Batch) error {
+	for i, rep := range b.replies {
+		if make, ok := rep.(laterReply); ok {
+			b.replies[i] = make()
+		}
+	}
+	err := c.transport.Deliver(b)
+	if err == nil {
+		return nil
+	}
+	if err = c.lost(err); errors.Is(err, ErrLost) { // what it said before may still be there to read, a goodbye too
+		select {
+		case <-c.received:
+		case <-time.After(time.Second):
+		}
+	}
+	return err
+}
+
+func (c *conn) interrupt(err error) { c.transport.Close(err) }
+
+func (c *conn) end(err error) {
+	c.cancel() // what a request waits for is of no use any more
+	c.transport.Close(err)
 }
 
 // lost is why a connection ends whose transport returned err.

@@ -12,9 +12,9 @@ type Subscription struct {
 	cursor cursor
 	start  Start
 	events chan Event
-	quit   chan struct{} // closed when the cursor has ended
-	done   chan struct{} // closed when the goroutine has
-	sent   Position      // of the last event put into the channel; the goroutine's own
+	quit   chan struct{} // closed when another has ended the cursor
+	done   chan struct{} // closed after events
+	sent   Position      // of the last event put into the channel; whoever puts it
 	err    error         // guarded by the room's mutex; set before events is closed
 }
 
@@ -68,7 +68,7 @@ func (r *Room) Subscribe(ctx context.Context, o *SubscribeOptions) (*Subscriptio
 	}
 	s := &Subscription{room: r, events: make(chan Event, 32), quit: make(chan struct{}), done: make(chan struct{})}
 	s.cursor.bound = int64(limit(opts.MaxUnread, defaultUnread))
-	s.cursor.ended = func(error) { close(s.quit) }
+	s.cursor.reader = s
 
 	r.mu.Lock()
 	start, err := r.subscribe(s, opts)
@@ -101,7 +101,7 @@ func (r *Room) subscribe(s *Subscription, opts SubscribeOptions) (func() Start, 
 	r.attach(&s.cursor)
 	start := r.begin(&s.cursor, at, resumed)
 	s.sent = s.cursor.done.pos
-	r.goLocked(s.pump)
+	r.wg.Add(1)
 	return start, nil
 }
 
@@ -137,37 +137,40 @@ func (r *Room) begin(c *cursor, at uint64, resumed bool) func() Start {
 	}
 }
 
-// pump feeds the channel.
-func (s *Subscription) pump() {
+// try puts events into the channel if there is room for them.
+func (s *Subscription) try(b *Batch) bool {
+	if len(b.events) > cap(s.events)-len(s.events) {
+		return false
+	}
+	return s.deliver(b) == nil
+}
+
+func (s *Subscription) deliver(b *Batch) error {
+	for _, e := range b.events {
+		select {
+		case s.events <- e:
+			s.sent = e.Meta().Pos
+		case <-s.quit:
+			return s.cursor.err
+		}
+	}
+	return nil
+}
+
+func (s *Subscription) interrupt(error) { close(s.quit) }
+
+func (s *Subscription) end(err error) {
 	r := s.room
-	err := s.feed()
 	r.mu.Lock()
 	r.detach(&s.cursor)
 	r.change()
 	if err != errUnsubscribed {
-		s.err = err
+		s.err = slowAt(err, s.sent)
 	}
 	r.mu.Unlock()
 	close(s.events)
 	close(s.done)
-}
-
-// feed puts events into the channel until the cursor ends, and returns why.
-func (s *Subscription) feed() error {
-	for {
-		b, err := s.cursor.take()
-		if err != nil {
-			return slowAt(err, s.sent)
-		}
-		for _, e := range b.Events() {
-			select {
-			case s.events <- e:
-				s.sent = e.Meta().Pos
-			case <-s.quit:
-				return slowAt(s.cursor.err, s.sent)
-			}
-		}
-	}
+	r.wg.Done()
 }
 
 // slowAt makes a SlowError tell the exact position.

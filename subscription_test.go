@@ -11,8 +11,8 @@ import (
 	"example.com/chat"
 )
 
-// TestNobodyIsMissedWhenOthersGo shows that a reader which waits is woken although others leave while the waker makes its
-// round: it must not lose sight of one that takes the place of another.
+// TestNobodyIsMissedWhenOthersGo shows that a reader which waits is given what comes although others leave in the middle of
+// a sweep: that must not lose sight of one that takes the place of another.
 func TestNobodyIsMissedWhenOthersGo(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRoom(t, nil)

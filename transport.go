@@ -14,6 +14,10 @@ import "time"
 //     kept, never changed. An error that is [ErrSlow], of Receive's as well, says that the peer took no bytes in time.
 //   - T6 A malformed request is a [BadRequest], not an error, so that one bad frame need not end a connection.
 //   - T7 Serve calls Close last, always, and waits for the other two.
+//   - T8 A transport may have one more method, TryDeliver(b *Batch) bool: Deliver for who must not wait. It returns at
+//     once: true means taken over, as Deliver's nil does; false that nothing of b was taken, where Deliver would wait or
+//     fail. The batch is then given to Deliver. It never runs at the same time as Deliver or itself. A room without it
+//     starts a goroutine for each client that something is due to; with it, only for those that are slow.
 //
 // There are no contexts: Close is what unblocks.
 type Transport interface {
@@ -134,6 +138,10 @@ type Batch struct {
 	first   uint64 // the index of events[0]
 	events  []Event
 	base    uint64 // where the room's window began
+	page    int64  // of events
+
+	format *Format // of what Encoded returned last
+	units  []byte  // and that
 
 	seats []seat // the roster after later
 	later []Event
@@ -146,11 +154,18 @@ func (r *Room) batch(replies []Reply, from, to uint64) *Batch {
 	b := &Batch{room: r, replies: replies, first: from, base: w.base}
 	if to > from {
 		i, j, n := from-w.base, to-w.base, uint64(len(w.events))
-		b.events = w.events[i:j:j]
-		b.later, b.slots = w.events[j:n:n], w.slots[j:n:n]
-		b.seats = r.fold.share()
+		b.events, b.page = w.events[i:j:j], page(w.slots[i].end)
+		if changesRoster(b.events) {
+			b.later, b.slots = w.events[j:n:n], w.slots[j:n:n]
+			b.seats = r.fold.share()
+		}
 	}
 	return b
+}
+
+// is reports whether b holds the events [from, to) and nothing else.
+func (b *Batch) is(from, to uint64) bool {
+	return b != nil && len(b.replies) == 0 && b.first == from && b.first+uint64(len(b.events)) == to
 }
 
 // Replies returns the answers to the client's own requests, in order. They come before the events.
@@ -162,10 +177,10 @@ func (b *Batch) Events() []Event { return b.events }
 // Encoded returns the run of events in format f, encoded once for all who get it; nil if there are no events. The bytes
 // are shared: they may be kept, never changed.
 func (b *Batch) Encoded(f *Format) []byte {
-	if len(b.events) == 0 {
-		return nil
+	if len(b.events) > 0 && b.format != f {
+		b.format, b.units = f, b.room.encoding(f).units(b.base, b.page, b.first, b.events)
 	}
-	return b.room.encoding(f).units(b.base, b.first, b.events)
+	return b.units
 }
 
 // Roster returns the list of users as of the run's last event in format f, encoded once for all who get it at about the

@@ -66,8 +66,9 @@ type WebSocketOptions struct {
 // there is a connection: 400 without the subprotocol, 403 for the origin, 426 for no WebSocket, 429 with Retry-After for
 // [ErrSource] and [ErrAnonymous], 503 for a room that has ended.
 //
-// A connection lives until its client or the room ends it: neither the request's context nor [http.Server].Shutdown
-// does, so end the room as well. [Room.Close] waits until each connection is closed, for a client that doesn't answer 2 s.
+// ServeHTTP returns after the handshake. The connection lives on until its client or the room ends it: neither the
+// request's context nor [http.Server].Shutdown does, so end the room as well. [Room.Close] waits until each connection is
+// closed, for a client that doesn't answer 2 s.
 func NewWebSocketHandler(room *Room, o *WebSocketOptions) http.Handler {
 	var opts WebSocketOptions
 	if o != nil {
@@ -134,20 +135,19 @@ func (h *wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, status, err)
 		return
 	}
-	defer release()
+	if !h.room.hold() {
+		release()
+		refuse(w, http.StatusServiceUnavailable, ErrClosed)
+		return
+	}
 	t, err := h.accept(w, r)
-	if err != nil {
-		return // and answered
+	if err != nil { // and answered
+		release()
+		h.room.wg.Done()
+		return
 	}
-	source := serve.Source
-	serve.Source = "" // counted above
-	if err := h.serve(r, t, &serve); err != nil {
-		level := h.room.opts.Logger.Debug
-		if errors.Is(err, ErrSlow) {
-			level = h.room.opts.Logger.Info
-		}
-		level("chat: a connection has ended", "source", source, "err", err)
-	}
+	// The request's context ends now; its values are of use to a log.
+	go h.serve(context.WithoutCancel(r.Context()), t, serve, release)
 }
 
 // accept answers a WebSocket handshake, which was checked.
@@ -166,18 +166,21 @@ func (h *wsHandler) accept(w http.ResponseWriter, r *http.Request) (*wsTransport
 	return t, nil
 }
 
-// serve serves t, and returns when it is closed. The room waits for that too, so that a program which ends with its room
-// doesn't cut off what clients are told.
-func (h *wsHandler) serve(r *http.Request, t *wsTransport, o *ServeOptions) error {
-	defer t.conn.Wait()
-	if !h.room.hold() {
-		t.Close(ErrClosed)
-		return ErrClosed
-	}
+// serve serves t, whose source is counted until release, and returns when it is closed. The room waits for that, so that
+// a program which ends with its room doesn't cut off what clients are told.
+func (h *wsHandler) serve(ctx context.Context, t *wsTransport, o ServeOptions, release func()) {
 	defer h.room.wg.Done()
+	defer release()
 	defer t.conn.Wait()
-	// The request's context may end while the connection lasts, by a middleware's timeout; its values are of use to a log.
-	return h.room.Serve(context.WithoutCancel(r.Context()), t, o)
+	source := o.Source
+	o.Source = "" // it is counted
+	if err := h.room.Serve(ctx, t, &o); err != nil {
+		level := h.room.opts.Logger.Debug
+		if errors.Is(err, ErrSlow) {
+			level = h.room.opts.Logger.Info
+		}
+		level("chat: a connection has ended", "source", source, "err", err)
+	}
 }
 
 // hold makes Close wait for one more wg.Done, unless the room is dead.
@@ -231,7 +234,6 @@ func remoteSource(r *http.Request) string {
 type wsTransport struct {
 	conn   *fanout.Conn
 	silent atomic.Bool // the heartbeat gave the peer up
-	buf    []byte      // Deliver's
 }
 
 var (
@@ -262,23 +264,23 @@ func (t *wsTransport) Receive() (Request, error) {
 	return decodeRequest(data), nil
 }
 
-// Deliver writes replies and events in one write. Events alone go out as the room encoded them, without a copy.
-func (t *wsTransport) Deliver(b *Batch) error {
-	events := b.Encoded(chatV1)
-	replies := b.Replies()
-	if len(replies) == 0 {
-		return ours(t.conn.Write(events))
-	}
-	frames := t.buf[:0]
-	for _, rep := range replies {
+// Deliver writes replies and events in one write.
+func (t *wsTransport) Deliver(b *Batch) error { return ours(t.conn.Write(frames(b))) }
+
+// TryDeliver is T8's.
+func (t *wsTransport) TryDeliver(b *Batch) bool { return t.conn.TryWrite(frames(b)) }
+
+// frames returns what is in b. Events alone are as the room encoded them, without a copy.
+func frames(b *Batch) []byte {
+	var frames []byte
+	for _, rep := range b.Replies() {
 		var text [512]byte
 		frames = fanout.AppendFrame(frames, false, appendReply(text[:0], rep))
 	}
-	frames = append(frames, events...)
-	if cap(frames) <= 4<<10 { // what a quiet connection may keep
-		t.buf = frames
+	if frames == nil {
+		return b.Encoded(chatV1)
 	}
-	return ours(t.conn.Write(frames))
+	return append(frames, b.Encoded(chatV1)...)
 }
 
 // Close tells the peer why, and returns at once: conn.Wait waits for the rest.

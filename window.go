@@ -73,14 +73,22 @@ func (w *window) find(p Position) (uint64, error) {
 	return w.base + uint64(i) + 1, nil
 }
 
+// pageSize is how many bytes of events a page spans: a run ends where a page does, and an encoding has a page in one
+// piece of memory. So a run is never put together from two.
+const pageSize = 4 * maxRun
+
+// page is the page of the event that ends at end.
+func page(end int64) int64 { return (end - 1) / pageSize }
+
 // run returns the index after the last event of a run that begins at i and is at most budget bytes, but at least one
-// event if there is one before end.
+// event if there is one before end. All of it is of one page.
 func (w *window) run(i, end uint64, budget int64) uint64 {
 	if i >= end {
 		return i
 	}
-	limit := w.mark(i).end + budget
-	n, _ := slices.BinarySearchFunc(w.slots[i-w.base:end-w.base], limit, func(s slot, limit int64) int {
+	slots := w.slots[i-w.base : end-w.base]
+	limit := min(w.mark(i).end+budget, (page(slots[0].end)+1)*pageSize)
+	n, _ := slices.BinarySearchFunc(slots, limit, func(s slot, limit int64) int {
 		if s.end <= limit {
 			return -1
 		}
@@ -89,14 +97,14 @@ func (w *window) run(i, end uint64, budget int64) uint64 {
 	return i + uint64(max(n, 1))
 }
 
-// An encoding is what one Format made of a room's recent events: each once, end to end in chunks, so that a run of
-// events is nearly always one piece of memory that all its readers share.
+// An encoding is what one Format made of a room's recent events: each once, the units of a page end to end, so that all
+// readers of a run share one piece of memory.
 type encoding struct {
 	format *Format
 
 	mu     sync.Mutex
 	next   uint64          // the index of the next event to encode; what was before the first is not kept
-	chunks []*chunk        // the oldest first, without a gap
+	sheets []*sheet        // the oldest first, without a gap
 	lists  [keptLists]list // the last that were made, in a ring
 	oldest int             // where in lists the next one goes
 }
@@ -110,99 +118,56 @@ type list struct {
 // keptLists is how many encoded rosters are remembered: some readers are behind, each at its own place.
 const keptLists = 8
 
-// A chunk holds the units of events first, first+1, …; ends[i] is where the i-th ends. Bytes in use are never changed.
-type chunk struct {
+// A sheet holds the units of a page's events, from index first on; ends[i] is where the i-th ends. It grows; bytes that
+// are in use are never changed.
+type sheet struct {
+	page  int64
 	first uint64
 	ends  []int
 	buf   []byte
 }
 
-// Chunks begin small, for most rooms are quiet, and double up to maxChunk; a single event may need more.
-const (
-	minChunk = 1 << 10
-	maxChunk = 32 << 10
-)
-
-// units returns the units of events, which begin at index first. base is where the room's window begins now: chunks
-// that end before it go.
-func (e *encoding) units(base, first uint64, events []Event) []byte {
+// units returns the units of a run of events, which begins at index first of a page. base is where the room's window
+// begins now: sheets that end before it go.
+func (e *encoding) units(base uint64, page int64, first uint64, events []Event) []byte {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	end := first + uint64(len(events))
-	if first > e.next || e.chunks == nil { // nobody asked for those between
-		e.chunks, e.next = nil, first
+	if first > e.next || e.sheets == nil { // nobody asked for those between
+		e.sheets, e.next = nil, first
 	}
-	for e.next < end {
-		e.encode(events[e.next-first])
+	for ; e.next < end; e.next++ {
+		e.encode(page, events[e.next-first])
 	}
-	for len(e.chunks) > 1 && e.chunks[1].first <= base {
-		e.chunks = e.chunks[1:]
+	for len(e.sheets) > 1 && e.sheets[1].first <= base {
+		e.sheets = e.sheets[1:]
 	}
-	return e.cut(first, end, events)
-}
-
-// encode adds the next event's units.
-func (e *encoding) encode(ev Event) {
-	size := minChunk
-	var spill []byte
-	if n := len(e.chunks); n > 0 {
-		c := e.chunks[n-1]
-		buf := e.format.Append(c.buf, ev)
-		if len(buf) <= cap(c.buf) {
-			c.buf, c.ends = buf, append(c.ends, len(buf))
-			e.next++
-			return
-		}
-		spill, size = buf[len(c.buf):], min(2*cap(c.buf), maxChunk)
-	} else {
-		spill = e.format.Append(nil, ev)
-	}
-	c := &chunk{first: e.next, buf: append(make([]byte, 0, max(size, len(spill))), spill...)}
-	c.ends = append(c.ends, len(c.buf))
-	e.chunks = append(e.chunks, c)
-	e.next++
-}
-
-// cut returns the units of [first, end).
-func (e *encoding) cut(first, end uint64, events []Event) []byte {
-	var out []byte
-	joined := false // out is memory of this call's own
-	for i := first; i < end; {
-		var piece []byte
-		n := uint64(1)
-		if c := e.chunk(i); c == nil { // from before the first that is kept
-			piece = e.format.Append(nil, events[i-first])
-		} else {
-			n = min(end, c.first+uint64(len(c.ends))) - i
-			from, to := 0, c.ends[i-c.first+n-1]
-			if i > c.first {
-				from = c.ends[i-c.first-1]
+	for _, s := range slices.Backward(e.sheets) {
+		if s.first <= first {
+			from, to := 0, s.ends[end-s.first-1]
+			if first > s.first {
+				from = s.ends[first-s.first-1]
 			}
-			piece = c.buf[from:to:to]
+			return s.buf[from:to:to]
 		}
-		switch {
-		case out == nil:
-			out = piece
-		case !joined:
-			out, joined = append(append(make([]byte, 0, len(out)+len(piece)), out...), piece...), true
-		default:
-			out = append(out, piece...)
-		}
-		i += n
 	}
-	return out
+	var units []byte // some of it is from before the first that is kept
+	for _, ev := range events {
+		units = e.format.Append(units, ev)
+	}
+	return units
 }
 
-// chunk returns the chunk that holds index i, nil if none does.
-func (e *encoding) chunk(i uint64) *chunk {
-	n, ok := slices.BinarySearchFunc(e.chunks, i, func(c *chunk, i uint64) int { return cmp.Compare(c.first, i) })
-	if !ok {
-		n--
+// encode adds the units of the next event, which is of that page.
+func (e *encoding) encode(page int64, ev Event) {
+	n := len(e.sheets)
+	if n == 0 || e.sheets[n-1].page != page {
+		e.sheets = append(e.sheets, &sheet{page: page, first: e.next})
+		n++
 	}
-	if n < 0 || i >= e.next {
-		return nil
-	}
-	return e.chunks[n]
+	s := e.sheets[n-1]
+	s.buf = e.format.Append(s.buf, ev)
+	s.ends = append(s.ends, len(s.buf))
 }
 
 // list returns the roster at a position, encoded.
