@@ -366,11 +366,11 @@ func (l *line) wantAll() {
 	for i := range max(len(want), len(got)) {
 		switch {
 		case i == len(got):
-			l.p.errorf("event %d of %d, %q, is missing, and all after it (%v)", i, len(want), want[i], err)
+			l.p.errorf("event %d of %d, %.60q, is missing, and all after it (%v)", i, len(want), want[i], err)
 		case i == len(want):
-			l.p.errorf("event %d, %q, is one too many", i, got[i])
+			l.p.errorf("event %d, %.60q, is one too many", i, got[i])
 		case got[i] != want[i]:
-			l.p.errorf("event %d is %q, not %q: it was %s", i, got[i], want[i], fate(want, got, i))
+			l.p.errorf("event %d is %.60q, not %.60q: it was %s", i, got[i], want[i], fate(want, got, i))
 		default:
 			continue
 		}

@@ -17,9 +17,11 @@ import (
 type transportProbe struct {
 	*Connector
 	transportCase
-	room  *chat.Room
-	lines []*line
-	truth truth
+	tries, shows bool // TryDeliver is called by the kit, or by the room; neither: it is hidden
+	lacks        bool // it should be called, and there is none
+	room         *chat.Room
+	lines        []*line
+	truth        truth
 
 	running sync.WaitGroup // goroutines of the case
 
@@ -174,6 +176,7 @@ func (p *transportProbe) connect() *line {
 		}
 		p.fatalf("before the check: Open: %v", err)
 	}
+	l.optional(ends.Transport)
 	return l
 }
 
@@ -185,10 +188,14 @@ func (p *transportProbe) open() (ends Ends, err error) {
 // serve makes a connection that the room serves.
 func (p *transportProbe) serve(maxUnread int) *line {
 	l := p.connect()
+	var t chat.Transport = l.tap
+	if p.shows {
+		t = showing{l.tap}
+	}
 	p.running.Go(func() {
 		defer close(l.served)
 		// Its error is what Close was told, which the tap has.
-		_ = p.room.Serve(context.Background(), l.tap, &chat.ServeOptions{Spectators: true, Rate: -1, MaxUnread: maxUnread})
+		_ = p.room.Serve(context.Background(), t, &chat.ServeOptions{Spectators: true, Rate: -1, MaxUnread: maxUnread})
 		l.tap.ended()
 	})
 	return l

@@ -62,12 +62,18 @@ type tap struct {
 	board
 	inner chat.Transport
 
+	// Where the case is about TryDeliver:
+	try    func(b *chat.Batch) bool  // it
+	atOnce time.Duration             // how long it may take
+	drive  func(b *chat.Batch) error // what is called for Deliver
+
 	receiving, delivering int           // how many calls run
 	causes                []error       // what the calls of Close were told
 	received              error         // what Receive ended with
 	undelivered           error         // what Deliver ended with
 	bad                   int           // how many requests were a BadRequest
-	taken                 uint64        // the last position that Deliver has taken over
+	taken                 uint64        // the last position that was taken over
+	slow                  bool          // TryDeliver has not returned at once
 	returned              bool          // Serve has
 	faults                []ClauseError // in the calls themselves
 }
@@ -97,16 +103,29 @@ func (t *tap) Receive() (chat.Request, error) {
 
 func (t *tap) Deliver(b *chat.Batch) error {
 	t.enter(&t.delivering, "Deliver")
-	err := t.inner.Deliver(b)
+	deliver := t.inner.Deliver
+	t.get(func() {
+		if t.drive != nil {
+			deliver = t.drive
+		}
+	})
+	err := deliver(b)
 	t.set(func() {
 		t.delivering--
 		if err != nil {
 			t.undelivered = err
-		} else if events := b.Events(); len(events) > 0 {
-			t.taken = events[len(events)-1].Meta().Pos.Seq
+		} else {
+			t.took(b)
 		}
 	})
 	return err
+}
+
+// took notes that a batch was taken over. The mutex is held.
+func (t *tap) took(b *chat.Batch) {
+	if events := b.Events(); len(events) > 0 {
+		t.taken = events[len(events)-1].Meta().Pos.Seq
+	}
 }
 
 func (t *tap) Close(cause error) error {
@@ -121,7 +140,11 @@ func (t *tap) Close(cause error) error {
 
 func (t *tap) enter(calls *int, name string) {
 	t.set(func() {
-		if *calls++; *calls > 1 {
+		switch *calls++; {
+		case *calls == 1:
+		case calls == &t.delivering && t.try != nil:
+			t.fault("T8", name+" was called beside Deliver or TryDeliver")
+		default:
 			t.fault("T1", name+" was called beside itself")
 		}
 		if t.returned {

@@ -57,10 +57,6 @@ func TestTap(t *testing.T) {
 		synctest.Wait()
 		w.Close(nil)
 		w.Deliver(&chat.Batch{})
-		var got []string
-		for _, fault := range w.faults {
-			got = append(got, fault.Clause+": "+fault.Text)
-		}
 		want := []string{
 			"T1: Receive was called beside itself",
 			"T7: Serve did not wait for Receive and Deliver",
@@ -68,10 +64,45 @@ func TestTap(t *testing.T) {
 			"T7: Serve had returned when Close was called",
 			"T7: Serve had returned when Deliver was called",
 		}
-		if d := gocmp.Diff(want, got); d != "" {
+		if d := gocmp.Diff(want, w.told()); d != "" {
 			t.Errorf("faults (-want +got):\n%s", d)
 		}
 	})
+}
+
+// TestTapOfTries does the same for TryDeliver, which is called beside itself and beside Deliver.
+func TestTapOfTries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := blocked{make(chan struct{})}
+		w := &tap{inner: b, try: b.TryDeliver, atOnce: 1}
+		go showing{w}.TryDeliver(&chat.Batch{})
+		go showing{w}.TryDeliver(&chat.Batch{})
+		synctest.Wait()
+		go w.Deliver(&chat.Batch{})
+		synctest.Wait()
+		w.ended()
+		close(b.let)
+		synctest.Wait()
+		showing{w}.TryDeliver(&chat.Batch{})
+		want := []string{
+			"T8: TryDeliver was called beside Deliver or TryDeliver",
+			"T8: Deliver was called beside Deliver or TryDeliver",
+			"T7: Serve did not wait for Receive and Deliver",
+			"T7: Serve did not call Close",
+			"T7: Serve had returned when TryDeliver was called",
+		}
+		if d := gocmp.Diff(want, w.told()); d != "" {
+			t.Errorf("faults (-want +got):\n%s", d)
+		}
+	})
+}
+
+// told lists the faults.
+func (t *tap) told() (list []string) {
+	for _, fault := range t.faults {
+		list = append(list, fault.Clause+": "+fault.Text)
+	}
+	return list
 }
 
 // A blocked transport, and peer, do nothing until they are let.
@@ -80,6 +111,7 @@ type blocked struct{ let chan struct{} }
 func (b blocked) wait() error                    { <-b.let; return io.ErrClosedPipe }
 func (b blocked) Receive() (chat.Request, error) { return nil, b.wait() }
 func (b blocked) Deliver(*chat.Batch) error      { return b.wait() }
+func (b blocked) TryDeliver(*chat.Batch) bool    { return b.wait() == nil }
 func (b blocked) Close(error) error              { return b.wait() }
 func (b blocked) Send(chat.Request) error        { return b.wait() }
 func (b blocked) Malformed() error               { return b.wait() }
@@ -97,7 +129,7 @@ func TestKitReturns(t *testing.T) {
 		open func(b blocked) Ends
 	}{
 		{"a transport that blocks for ever", func(b blocked) Ends { _, c := Pipe(); return b.ends(b, pipePeer{c}) }},
-		{"a peer that does", func(b blocked) Ends { p, _ := Pipe(); return b.ends(p, b) }},
+		{"a peer that does", func(b blocked) Ends { return b.ends(newTrying(newPipe()), b) }},
 		{"both", func(b blocked) Ends { return b.ends(b, b) }},
 	} {
 		t.Run(row.why, func(t *testing.T) {

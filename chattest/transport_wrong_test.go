@@ -60,6 +60,20 @@ var wrongTransports = []struct {
 	}},
 	{"T7", "the connection is left open", func(p *pipe) chat.Transport { return &leftOpen{pipe: p, shut: make(chan struct{})} }},
 	{"T7", "a goroutine is left behind", func(p *pipe) chat.Transport { return &straggling{pipe: p} }},
+	{"T8", "it waits", tries(tryThatWaits)},
+	{"T8", "it waits for Close", tries(tryThatWaitsForClose)},
+	{"T8", "it is never false", newEndless},
+	{"T8", "it takes half and says false", tries(tryHalf)},
+	{"T8", "it says true and drops some", tries(tryAndDrop)},
+	{"T8", "others go between its pieces", tries(tryInPieces)},
+	{"T8", "it goes between the pieces of another delivery", tries(tryBetween)},
+	{"T8", "an answer comes after its event", tries(tryRepliesLast)},
+	{"T8", "shared events are changed", tries(tryShouting)},
+	{"T8", "where Deliver would wait it breaks the connection", tries(tryOrBreak)},
+	{"T8", "it is true after Close", tries(tryClosed)},
+	{"T8", "it panics after Close", tries(tryClosedPanics)},
+	{"T8", "it panics when Close comes beside it", tries(tryClosingPanics)},
+	{"T8", "what it took outlives Close", tries(tryOutlivesClose)},
 }
 
 // TestWrongTransports shows that the kit finds them all, in virtual time, and blames the right clause alone.
@@ -114,8 +128,8 @@ func TestEveryClauseIsBroken(t *testing.T) {
 			t.Errorf("no transport breaks %s", c.clause)
 		}
 	}
-	if err := CheckTransport(Connector{Open: connectPipe}, "T8"); err == nil {
-		t.Error("there is no T8")
+	if err := CheckTransport(Connector{Open: connectPipe}, "T9"); err == nil {
+		t.Error("there is no T9")
 	}
 	if err := CheckTransport(Connector{}); err == nil {
 		t.Error("there is nothing to open")
@@ -133,6 +147,15 @@ func (l lock) lock(p *pipe) bool {
 	case <-p.closed:
 	}
 	return false
+}
+
+func (l lock) tryLock() bool {
+	select {
+	case l <- struct{}{}:
+		return true
+	default:
+		return false
+	}
 }
 
 func (l lock) unlock() { <-l }
@@ -407,7 +430,7 @@ type buffering struct {
 	queue []any
 }
 
-func newBuffering(p *pipe, limit int) chat.Transport {
+func newBuffering(p *pipe, limit int) *buffering {
 	w := &buffering{pipe: p, limit: limit}
 	w.pump.Go(func() {
 		for {
