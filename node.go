@@ -17,8 +17,8 @@ import (
 // A Node is what makes several processes that serve the same rooms notice that one is dead: one a process, given to each
 // of its rooms by [RoomOptions].Node. Nodes that belong together write heartbeats to one [Log], which is not that of a
 // room, and judge each other by what stands there and not by clocks: a node is dead when another has written
-// [NodeOptions].Misses heartbeats since its last, with the time between them that is between heartbeats. The judgement
-// is an entry guarded on that last heartbeat, so it is final: who is judged can write no more under that name.
+// [NodeOptions].Misses heartbeats since its last, and as much time has passed as lies between so many. The judgement is
+// an entry guarded on that last heartbeat, so it is final: who is judged can write no more under that name.
 //
 // The sessions of a dead node are adopted by the rooms of all others: they are away since its last heartbeat, may be
 // resumed anywhere for as long as they linger, and leave then. Adopting writes nothing; which node ends a session, or
