@@ -201,6 +201,7 @@ func (c *sink) Write(p []byte) (int, error) {
 	c.got.Add(int64(len(p)))
 	return len(p), nil
 }
+func (c *sink) TryWrite(p []byte) (int, error) { return c.Write(p) }
 func (c *sink) Read(p []byte) (int, error) {
 	select {
 	case b := <-c.in:

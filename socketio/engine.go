@@ -22,7 +22,7 @@ const (
 // A session is one Engine.IO session: a client, whatever transport it is on.
 //
 // One mutex guards all of it and of what stands on it (client, Socket, Conn). It is
-// not held while writing to a socket or calling anything of the program's.
+// not held while a write waits for a socket or anything of the program's is called.
 // Timers check a generation, see alarm.
 type session struct {
 	srv     *Server
@@ -35,7 +35,8 @@ type session struct {
 	transport Encoding     // the one in use
 	ended     error        // why, or nil
 	ws        *fanout.Conn // if transport is WebSocket
-	writing   bool         // somebody writes to ws; others wait their turn
+	writing   bool         // a write waits for ws; others wait their turn
+	queued    int          // calls of write that wait for their turn, or for a poll
 	awaiting  bool         // a ping has no pong yet
 	due       time.Time    // of the next ping, or of the pong: late timers don't add up
 	unread    int          // what the events and messages that wait for a Receive cost
@@ -207,33 +208,46 @@ func (s *session) packet(p enginePacket) error {
 func (s *session) write(over *error, enc Encoding, units []byte) error {
 	s.mu.Lock()
 	for {
+		if done, err := s.try(over, enc, units); done || err != nil {
+			s.mu.Unlock()
+			return err
+		}
 		switch {
-		case s.ended != nil:
-			defer s.mu.Unlock()
-			return s.ended
-		case over != nil && *over != nil:
-			defer s.mu.Unlock()
-			return *over
 		case s.transport == WebSocket && !s.writing:
 			s.writing = true
 			ws := s.ws
 			s.mu.Unlock()
 			return s.writeFrames(ws, enc, units)
-		case s.transport == Polling && !s.full():
-			defer s.mu.Unlock()
-			if enc != Polling {
-				var err error
-				if units, err = convert(Polling, units); err != nil {
-					return err
-				}
-			}
-			s.queue(units)
-			return nil
 		case s.transport == Polling && s.slow.timer == nil && s.srv.opts.WriteTimeout > 0:
 			s.arm(&s.slow, s.srv.opts.WriteTimeout, func() func() { return func() { s.end(ErrSlow) } })
 		}
+		s.queued++
 		s.wake.Wait()
+		s.queued--
 	}
+}
+
+// try does what write does, if it can be done without waiting. mu is held: what
+// is checked still holds when the frames go out.
+func (s *session) try(over *error, enc Encoding, units []byte) (done bool, err error) {
+	switch {
+	case s.ended != nil:
+		return false, s.ended
+	case over != nil && *over != nil:
+		return false, *over
+	case s.writing, s.transport == Polling && s.full():
+		return false, nil
+	}
+	if enc != s.transport {
+		if units, err = convert(s.transport, units); err != nil {
+			return false, err
+		}
+	}
+	if s.transport == WebSocket {
+		return len(units) == 0 || s.ws.TryWrite(units), nil
+	}
+	s.queue(units)
+	return true, nil
 }
 
 // writeFrames writes to ws; the caller has the turn, and it ends here.

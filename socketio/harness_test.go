@@ -473,8 +473,10 @@ type pipeNet struct {
 	done  chan struct{}
 	once  sync.Once
 
-	mu  sync.Mutex
-	all []net.Conn
+	mu   sync.Mutex
+	all  []net.Conn
+	room int // if more than 0, what the server's ends take without waiting
+	ends []*buffered
 }
 
 func newPipeNet() *pipeNet {
@@ -495,8 +497,15 @@ func (n *pipeNet) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
 func (n *pipeNet) dial() (net.Conn, error) {
 	here, there := net.Pipe()
+	end := there
+	n.mu.Lock()
+	if n.room > 0 {
+		b := newBuffered(there, n.room)
+		end, n.ends = b, append(n.ends, b)
+	}
+	n.mu.Unlock()
 	select {
-	case n.conns <- there:
+	case n.conns <- end:
 	case <-n.done:
 		return nil, net.ErrClosed
 	}
@@ -528,4 +537,92 @@ func (n *pipeNet) count() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return len(n.all)
+}
+
+// A buffered connection takes some bytes that its peer has not read yet, without
+// waiting, as a socket does and a pipe doesn't.
+type buffered struct {
+	net.Conn
+	mu    sync.Mutex
+	moved sync.Cond // on mu: one of the fields below changed
+	buf   []byte
+	room  int // for that many bytes
+	held  bool
+	err   error // the end
+}
+
+func newBuffered(nc net.Conn, room int) *buffered {
+	b := &buffered{Conn: nc, room: room}
+	b.moved.L = &b.mu
+	go b.pump()
+	return b
+}
+
+// pump brings the peer what is in buf.
+func (b *buffered) pump() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.err == nil {
+		if len(b.buf) == 0 || b.held {
+			b.moved.Wait()
+			continue
+		}
+		out := b.buf
+		b.mu.Unlock()
+		_, err := b.Conn.Write(out)
+		b.mu.Lock()
+		b.buf = b.buf[len(out):]
+		if b.err == nil {
+			b.err = err
+		}
+		b.moved.Broadcast()
+	}
+}
+
+// hold makes the peer get nothing, or go on.
+func (b *buffered) hold(held bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held = held
+	b.moved.Broadcast()
+}
+
+// take takes what there is room for. mu is held.
+func (b *buffered) take(p []byte) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	n := min(len(p), max(0, b.room-len(b.buf)))
+	b.buf = append(b.buf, p[:n]...)
+	b.moved.Broadcast()
+	return n, nil
+}
+
+func (b *buffered) TryWrite(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.take(p)
+}
+
+func (b *buffered) Write(p []byte) (n int, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		m, err := b.take(p[n:])
+		n += m
+		if err != nil || n == len(p) {
+			return n, err
+		}
+		b.moved.Wait()
+	}
+}
+
+func (b *buffered) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err == nil {
+		b.err = net.ErrClosed
+	}
+	b.moved.Broadcast()
+	return b.Conn.Close()
 }

@@ -97,3 +97,14 @@ func (q *inbox[T]) write(enc Encoding, units []byte) error {
 	}
 	return err
 }
+
+// tryWrite is write for who must not wait, nor overtake who does.
+func (q *inbox[T]) tryWrite(enc Encoding, units []byte) bool {
+	q.s.mu.Lock()
+	defer q.s.mu.Unlock()
+	if q.s.queued > 0 {
+		return false
+	}
+	done, err := q.s.try(&q.over, enc, units)
+	return done && err == nil
+}

@@ -31,8 +31,9 @@
 //     exists.
 //
 // It knows no rooms and no broadcast: an event for many is encoded once with
-// [AppendEvent] and written to each with [Socket.WriteEncoded]. Who may connect,
-// and what who comes back has missed, is the program's to say: Options.Connect.
+// [AppendEvent] and written to each with [Socket.WriteEncoded], or without
+// waiting with [Socket.TryWriteEncoded]. Who may connect, and what who comes back
+// has missed, is the program's to say: Options.Connect.
 // [NewEngine] serves Engine.IO alone.
 //
 // Engine.IO 3 (clients before version 3), JSONP, WebTransport and compression

@@ -230,6 +230,18 @@ func (k *Socket) Call(ctx context.Context, name string, args ...any) (Values, er
 // ends the connection with ErrSlow.
 func (k *Socket) WriteEncoded(enc Encoding, units []byte) error { return k.write(enc, units) }
 
+// TryWriteEncoded is WriteEncoded for who must not wait, such as a goroutine
+// that writes to many sockets. It reports false at once, and nothing is taken,
+// where WriteEncoded would wait, for the client or behind another write, or
+// return an error: then WriteEncoded waits, or says which. It is false for every
+// WebSocket whose connection can only be written to by waiting, as over TLS.
+//
+// True means taken over: what a WebSocket has no room for now is written behind
+// the caller's back, before anything else, so the bytes must not be changed any
+// more. If the client doesn't take that within Options.WriteTimeout, its
+// connection ends with ErrSlow.
+func (k *Socket) TryWriteEncoded(enc Encoding, units []byte) bool { return k.tryWrite(enc, units) }
+
 // Disconnect says goodbye to the client and ends the socket, and with closeConn
 // its whole connection. It returns at once and may be called at any time, from
 // anywhere and often. Receive returns ErrDisconnected at once, a blocked write

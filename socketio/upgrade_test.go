@@ -223,12 +223,14 @@ func TestUpgradeLosesNothing(t *testing.T) {
 		in(t, nil, func(w *world) {
 			const n = 200
 			rnd := rand.New(rand.NewPCG(seed, 1))
+			w.net.room = rnd.IntN(60)
 			p := w.poll().connect()
 			s := <-w.sockets
 			sent := make(chan struct{})
-			pause := make([]time.Duration, n) // before each
+			pause, try := make([]time.Duration, n), make([]bool, n) // before each, and how
 			for i := range pause {
 				pause[i] = max(0, time.Duration(rnd.IntN(4)-1)) * time.Millisecond
+				try[i] = rnd.IntN(2) == 0
 			}
 			go func() {
 				defer close(sent)
@@ -239,6 +241,9 @@ func TestUpgradeLosesNothing(t *testing.T) {
 						w.Error(err)
 					}
 					time.Sleep(pause[i])
+					if try[i] && s.TryWriteEncoded(enc, b) {
+						continue
+					}
 					if err := s.WriteEncoded(enc, b); err != nil {
 						w.Errorf("seed %d: write %d: %v", seed, i, err)
 					}
