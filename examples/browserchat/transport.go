@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"html"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -139,21 +140,44 @@ func (t *transport) Deliver(b *chat.Batch) error {
 			return slow(err)
 		}
 	}
-	// The connection may change from polling to WebSocket between two calls, but not the bytes that were made for it.
+	enc, units := t.units(b)
+	if err := t.socket.WriteEncoded(enc, units); err != nil {
+		return slow(err)
+	}
+	t.delivered(b)
+	return nil
+}
+
+// TryDeliver does the same for who must not wait, and leaves answers to Deliver. T8: it is one write, or none.
+func (t *transport) TryDeliver(b *chat.Batch) bool {
+	if len(b.Replies()) > 0 {
+		return false
+	}
+	enc, units := t.units(b)
+	if !t.socket.TryWriteEncoded(enc, units) {
+		return false
+	}
+	t.delivered(b)
+	return true
+}
+
+// units is the run of events and the list, as the connection now has them. It may change from polling to WebSocket
+// before they are written, but not the bytes that were made for it.
+func (t *transport) units(b *chat.Batch) (socketio.Encoding, []byte) {
 	enc := t.socket.Encoding()
 	f := t.forms.formats[enc]
-	for _, units := range [][]byte{b.Encoded(f), b.Roster(f)} {
-		if len(units) == 0 {
-			continue
-		}
-		if err := t.socket.WriteEncoded(enc, units); err != nil {
-			return slow(err)
-		}
+	events, list := b.Encoded(f), b.Roster(f)
+	if len(list) == 0 {
+		return enc, events
 	}
+	return enc, t.forms.joined[enc].of(events, list)
+}
+
+// delivered notes where the page is now.
+func (t *transport) delivered(b *chat.Batch) {
 	if n := len(b.Events()); n > 0 {
 		t.at = b.Events()[n-1].Meta().Pos
 	}
-	return nil
 }
 
 // slow makes the room's word of the socket's.
@@ -259,6 +283,25 @@ func (t *transport) Close(cause error) error {
 type forms struct {
 	escape  func(string) string // what names and texts go through
 	formats [2]*chat.Format     // by socketio.Encoding
+	joined  [2]joined           // likewise
+}
+
+// A joined is a run of events and the list behind it in one piece, made once for all pages that get both at about the
+// same time.
+type joined struct {
+	mu           sync.Mutex
+	events, both []byte // the last
+}
+
+// of returns both in one piece. The list is the one as of the last of events, and those are shared and stay as they are:
+// so where they lie tells them from others.
+func (j *joined) of(events, list []byte) []byte {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(events) != len(j.events) || &events[0] != &j.events[0] {
+		j.events, j.both = events, slices.Concat(events, list)
+	}
+	return j.both
 }
 
 // A room encodes each event once for each Format, so these are variables, and not made for each connection.

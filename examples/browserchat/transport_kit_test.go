@@ -21,34 +21,51 @@ import (
 
 //lint:file-ignore SA1019 nhooyr.io/websocket is the given choice; its line continues as github.com/coder/websocket with the same API
 
-// TestTransportContract holds the transport to the contract, in virtual time, on both ways that a page may be connected.
-// What a page is told of an end is whether to come back, and no cause. On polling a connection that is cut is one that is
-// not heard of any more.
+// TestTransportContract holds the transport to the contract, in virtual time, on both ways that a page may be connected,
+// and on a WebSocket over TCP, where something can be delivered without waiting. What a page is told of an end is whether
+// to come back, and no cause. On polling a connection that is cut is one that is not heard of any more.
 func TestTransportContract(t *testing.T) {
 	for _, way := range transports {
 		t.Run(way, func(t *testing.T) {
 			chattest.TestTransport(t, chattest.Connector{
-				Open:      func() (chattest.Ends, error) { return openPage(way) },
+				Open: func() (chattest.Ends, error) {
+					ln := newPipeListener()
+					return openPage(way, ln, ln.dial)
+				},
 				NoCauses:  true,
 				Heartbeat: time.Minute, // 25 s and 20 s
 				Bubble:    true,
 			})
 		})
 	}
+	t.Run("websocket over tcp", func(t *testing.T) {
+		chattest.TestTransport(t, chattest.Connector{
+			Open: func() (chattest.Ends, error) {
+				ln, err := net.Listen("tcp", "127.0.0.1:0")
+				if err != nil {
+					return chattest.Ends{}, err
+				}
+				return openPage("websocket", ln, func(ctx context.Context, _, _ string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, "tcp", ln.Addr().String())
+				})
+			},
+			NoCauses: true,
+		})
+	})
 }
 
 // openPage connects a page to a server of its own.
-func openPage(way string) (chattest.Ends, error) {
+func openPage(way string, ln net.Listener, dial dialFunc) (chattest.Ends, error) {
 	sio := socketio.NewServer(nil)
 	sockets, release := make(chan *socketio.Socket, 1), make(chan struct{})
 	sio.Handle("/", func(socket *socketio.Socket) {
 		sockets <- socket
 		<-release // the socket ends with its handler
 	})
-	ln, srv := newPipeListener(), &http.Server{Handler: sio}
+	srv := &http.Server{Handler: sio}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
-	p := newReader(ln.dial)
+	p := newReader(dial)
 	shut := func() error {
 		close(release)
 		p.close()
