@@ -53,12 +53,12 @@ type conn struct {
 	transport Transport
 	trier     trier // the same, or nil
 	bucket    bucket
-	cancel    context.CancelFunc // of what requests wait for
-	received  chan struct{}      // closed when no more are read
 
 	// Guarded by the room's mutex.
 	session *Session
-	timer   *time.Timer // of LoginTimeout, while there is no session
+	timer   *time.Timer        // of LoginTimeout, while there is no session
+	cancel  context.CancelFunc // of the request under way, or nil
+	ended   bool               // what a request waits for is of no use any more
 }
 
 // Serve is one client's whole life: it reads the client's requests, carries them out, and delivers replies and events,
@@ -88,29 +88,19 @@ func (r *Room) Serve(ctx context.Context, t Transport, o *ServeOptions) error {
 		}
 		defer release()
 	}
-	c := &conn{room: r, opts: opts, transport: t, bucket: bucket{rate: limit(opts.Rate, 20)}, received: make(chan struct{})}
+	c := &conn{room: r, opts: opts, transport: t, bucket: bucket{rate: limit(opts.Rate, 20)}}
 	c.trier, _ = t.(trier)
 	c.reader = c
 	c.bound = int64(limit(opts.MaxUnread, defaultUnread))
-	requests, cancel := context.WithCancel(ctx)
-	defer cancel()
-	c.cancel = cancel
 	if err := r.enter(c); err != nil {
 		t.Close(err)
 		return r.refused(err)
 	}
 	defer r.wg.Done()
-	watched := make(chan struct{})
-	unwatch := context.AfterFunc(ctx, func() {
-		defer close(watched)
-		c.fail(context.Cause(ctx))
-	})
-	c.fail(c.receive(requests))
-	close(c.received)
+	unwatch := c.watch(ctx)
+	c.fail(c.receive(ctx))
 	err := r.exit(c)
-	if !unwatch() {
-		<-watched
-	}
+	unwatch()
 	// Nothing calls the transport after this call returned, and its Close is the last.
 	_ = r.until(context.Background(), func() bool { return c.over && !c.owed })
 	t.Close(err)
@@ -118,6 +108,23 @@ func (r *Room) Serve(ctx context.Context, t Transport, o *ServeOptions) error {
 		return nil
 	}
 	return err
+}
+
+// watch ends the connection when ctx ends, until unwatch is called, which waits for a call that is under way.
+func (c *conn) watch(ctx context.Context) (unwatch func()) {
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		c.fail(context.Cause(ctx))
+	})
+	return func() {
+		if !stop() {
+			<-done
+		}
+	}
 }
 
 // A trier is a [Transport] with the method of T8.
@@ -286,10 +293,9 @@ func (c *conn) deliver(b *Batch) error {
 		return nil
 	}
 	if err = c.lost(err); errors.Is(err, ErrLost) { // what it said before may still be there to read, a goodbye too
-		select {
-		case <-c.received:
-		case <-time.After(time.Second):
-		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = c.room.until(ctx, func() bool { return c.slot < 0 })
 	}
 	return err
 }
@@ -297,7 +303,13 @@ func (c *conn) deliver(b *Batch) error {
 func (c *conn) interrupt(err error) { c.transport.Close(err) }
 
 func (c *conn) end(err error) {
-	c.cancel() // what a request waits for is of no use any more
+	c.room.mu.Lock()
+	c.ended = true
+	cancel := c.cancel
+	c.room.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
 	c.transport.Close(err)
 }
 
@@ -337,8 +349,19 @@ func (c *conn) receive(ctx context.Context) error {
 			c.refuse(refOf(req), LimitError{Limit: ErrRate, Max: c.bucket.rate, RetryAfter: wait})
 			continue
 		}
-		c.handle(ctx, req)
+		apart(func() { c.handle(ctx, req) })
 	}
+}
+
+// apart runs f in a goroutine of its own, whose stack goes with it: a request needs twice as much as a connection should
+// keep that waits for the next one.
+func apart(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
 // waitForReplies waits while a client that sends does not read what it is answered.
@@ -362,6 +385,8 @@ func (c *conn) waitForReplies() error {
 func (c *conn) handle(ctx context.Context, req Request) {
 	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errRequestTimeout)
 	defer cancel()
+	c.underWay(cancel)
+	defer c.underWay(nil)
 	var err error
 	switch req := req.(type) {
 	case LoginRequest:
@@ -382,6 +407,17 @@ func (c *conn) handle(ctx context.Context, req Request) {
 	}
 	if err != nil {
 		c.refuse(refOf(req), err)
+	}
+}
+
+// underWay says how the request that is carried out now can be cancelled; nil: there is none.
+func (c *conn) underWay(cancel context.CancelFunc) {
+	c.room.mu.Lock()
+	c.cancel = cancel
+	ended := c.ended
+	c.room.mu.Unlock()
+	if ended && cancel != nil {
+		cancel()
 	}
 }
 

@@ -261,7 +261,9 @@ func (t *wsTransport) Receive() (Request, error) {
 		t.conn.Close(closeBinary, "binary frames are not taken")
 		return nil, errBinary
 	}
-	return decodeRequest(data), nil
+	var req Request
+	apart(func() { req = decodeRequest(data) })
+	return req, nil
 }
 
 // Deliver writes replies and events in one write.
