@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
+	"sync"
 
 	"example.com/chat"
 	"example.com/chat/socketio"
@@ -66,23 +68,46 @@ func (t *chatIOTransport) Deliver(b *chat.Batch) error {
 			return err
 		}
 	}
+	return t.socket.WriteEncoded(t.units(b))
+}
+
+// TryDeliver leaves answers to Deliver.
+func (t *chatIOTransport) TryDeliver(b *chat.Batch) bool {
+	return len(b.Replies()) == 0 && t.socket.TryWriteEncoded(t.units(b))
+}
+
+// units is the events, and the list of users if that has changed.
+func (t *chatIOTransport) units(b *chat.Batch) (socketio.Encoding, []byte) {
 	enc := t.socket.Encoding()
 	f := chatIOFormats[enc]
-	for _, units := range [][]byte{b.Encoded(f), b.Roster(f)} {
-		if len(units) == 0 {
-			continue
-		}
-		if err := t.socket.WriteEncoded(enc, units); err != nil {
-			return err
-		}
+	events, list := b.Encoded(f), b.Roster(f)
+	if len(list) == 0 {
+		return enc, events
 	}
-	return nil
+	return enc, chatIOLists[enc].behind(events, list)
+}
+
+// A lastList is the last run of events with its list behind it, in one piece for all who get both.
+type lastList struct {
+	mu           sync.Mutex
+	events, both []byte
+}
+
+func (l *lastList) behind(events, list []byte) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.events) != len(events) || &l.events[0] != &events[0] {
+		l.events, l.both = events, slices.Concat(events, list)
+	}
+	return l.both
 }
 
 func (t *chatIOTransport) Close(error) error {
 	t.socket.Drop()
 	return nil
 }
+
+var chatIOLists [2]lastList // by encoding
 
 // chatIOFormats are how events are written, by encoding.
 var chatIOFormats = [2]*chat.Format{
