@@ -160,12 +160,18 @@ func (e *encoding) units(base uint64, page int64, first uint64, events []Event) 
 
 // encode adds the units of the next event, which is of that page.
 func (e *encoding) encode(page int64, ev Event) {
-	n := len(e.sheets)
-	if n == 0 || e.sheets[n-1].page != page {
-		e.sheets = append(e.sheets, &sheet{page: page, first: e.next})
-		n++
+	var s *sheet
+	if n := len(e.sheets); n > 0 {
+		s = e.sheets[n-1]
 	}
-	s := e.sheets[n-1]
+	if s == nil || s.page != page {
+		next := &sheet{page: page, first: e.next}
+		if s != nil { // it will be about as long
+			next.ends, next.buf = make([]int, 0, len(s.ends)), make([]byte, 0, len(s.buf))
+		}
+		s = next
+		e.sheets = append(e.sheets, s)
+	}
 	s.buf = e.format.Append(s.buf, ev)
 	s.ends = append(s.ends, len(s.buf))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/binary"
@@ -13,19 +14,21 @@ import (
 
 // A floor is the least that a Go server on package net can do: a frame is made once, by hand, and whoever read the
 // message writes it to everybody, one write a delivery. joined is the least that a server can do which sends all that is
-// due in one write: here the messages that came in one read.
+// due in one write: here the messages that came in one read. pad is how long each text is made at least: a frame of
+// chat.v1 says more than a text, and what its bytes cost is told apart so.
 //
 // It is no server to use. One client that does not read stops everybody, and there is no limit and no heartbeat.
 type floor struct {
 	joined bool
+	pad    int
 
 	mu    sync.Mutex // guards conns, and makes one order of the messages
 	conns map[net.Conn]struct{}
 }
 
-func newFloor(joined bool) func() hub {
+func newFloor(joined bool, pad int) func() hub {
 	return func() hub {
-		f := &floor{joined: joined, conns: make(map[net.Conn]struct{})}
+		f := &floor{joined: joined, pad: pad, conns: make(map[net.Conn]struct{})}
 		return hub{
 			serve: func(ln net.Listener) error {
 				for {
@@ -36,7 +39,7 @@ func newFloor(joined bool) func() hub {
 					go f.client(conn)
 				}
 			},
-			send: func(text string) { f.write(appendServerFrame(nil, []byte(text))) },
+			send: func(text string) { f.write(f.frame(nil, []byte(text))) },
 		}
 	}
 }
@@ -68,7 +71,7 @@ func (f *floor) client(conn net.Conn) {
 				break
 			}
 			rest = after
-			if out = appendServerFrame(out, text); !f.joined {
+			if out = f.frame(out, text); !f.joined {
 				f.write(out)
 				out = out[:0]
 			}
@@ -104,6 +107,14 @@ func (f *floor) write(frames []byte) {
 	for conn := range f.conns {
 		_, _ = conn.Write(frames) // of one that is gone its reader learns
 	}
+}
+
+// frame appends the frame of a message.
+func (f *floor) frame(dst, text []byte) []byte {
+	if n := f.pad - len(text); n > 0 {
+		text = append(text[:len(text):len(text)], bytes.Repeat([]byte{' '}, n)...)
+	}
+	return appendServerFrame(dst, text)
 }
 
 func appendServerFrame(dst, text []byte) []byte {

@@ -108,6 +108,11 @@ func run(args []string, out, progress io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if p.profile != "" {
+		if err := os.MkdirAll(p.profile, 0o777); err != nil {
+			return err
+		}
+	}
 	pinned, err := pinDriver()
 	if err != nil {
 		return err

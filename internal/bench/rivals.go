@@ -23,8 +23,9 @@ type hub struct {
 
 // rivals are the servers in the order of the tables. The first is the measure of the others.
 var rivals = []*rival{
-	{"floor", &raw, newFloor(false), "everybody waits for who does not read"},
-	{"floor-joined", &raw, newFloor(true), "everybody waits for who does not read"},
+	{"floor", &raw, newFloor(false, 0), "everybody waits for who does not read"},
+	{"floor-joined", &raw, newFloor(true, 0), "everybody waits for who does not read"},
+	{padded, &raw, newFloor(true, chatV1Payload), "everybody waits for who does not read"},
 	{"gws", &raw, newGWS, "messages queue up for who does not read, without a bound"},
 	{"melody", &raw, newMelody, "messages are dropped for who does not read when 256 wait, and nobody is told"},
 	{"gorilla-hub", &raw, newGorilla, "who does not read is ended when 256 messages wait"},
@@ -34,6 +35,12 @@ var rivals = []*rival{
 	{"chat", &chatV1, newChat, "who does not read is ended when 1 MiB behind, and the program told where that was"},
 	{"chat-socketio", &chatIO, newChatIO, "who does not read is ended when 1 MiB behind"},
 }
+
+// padded is the floor that joins, with payloads as long as those of chat.v1 for a text of textSize. It is of W1 alone.
+const (
+	padded        = "floor-padded"
+	chatV1Payload = 227
+)
 
 func rivalNames() []string {
 	var names []string

@@ -22,6 +22,7 @@ var targets = []target{
 	{what: "W1 paced", key: "paced", ours: "chat", rival: "nhooyr-naive", most: 0.4},
 	{what: "W1 busy", key: "busy", ours: "chat", rival: "floor", most: 1.1},
 	{what: "W1 saturated", key: "saturated", ours: "chat", rival: "floor-joined", most: 1.5},
+	{what: "W1 saturated, payloads alike", key: "saturated", ours: "chat", rival: padded, most: 1.5},
 	{what: "W1 saturated", key: "saturated", ours: "chat", rival: "gorilla-hub", most: 0.2},
 	{what: "W1 saturated", key: "saturated", ours: "chat", rival: "gws", most: 0.1},
 	{what: "W1 saturated", key: "saturated", ours: "chat", rival: "melody", most: 0.1},

@@ -19,7 +19,7 @@ func fanOut(p *plan) workload {
 			{"driver", "the driver, paced", "%.2f", false},
 			{"driver saturated", "saturated", "%.3f", false},
 		},
-		of: everybody,
+		of: func(*rival) bool { return true },
 		run: func(p *plan, r *rival, s sheet) error {
 			return on(p, r, p.clients, func(proc *process, l *load) error {
 				warm(l)
