@@ -64,6 +64,9 @@ const maxReplies = 64
 func (r *Room) attach(c *cursor) {
 	c.room, c.slot, c.stop = r, len(r.cursors), noStop
 	r.cursors = append(r.cursors, c)
+	if r.unseen > 0 { // c may stand before others that are still to be looked at
+		r.unseen++
+	}
 }
 
 // detach takes c out of those; what is due to it already it still gets. The room's mutex is held.

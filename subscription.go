@@ -142,7 +142,11 @@ func (s *Subscription) try(b *Batch) bool {
 	if len(b.events) > cap(s.events)-len(s.events) {
 		return false
 	}
-	return s.deliver(b) == nil
+	for _, e := range b.events { // all of them, even if quit is closed meanwhile
+		s.events <- e
+		s.sent = e.Meta().Pos
+	}
+	return true
 }
 
 func (s *Subscription) deliver(b *Batch) error {

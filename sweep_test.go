@@ -174,6 +174,90 @@ func TestEndedWhileAWriteIsUnderWay(t *testing.T) {
 	}
 }
 
+// TestNewcomerDuringASweep lets clients come while the events of before are being handed over: nobody who was there is
+// passed over, wherever the sweep stands.
+func TestNewcomerDuringASweep(t *testing.T) {
+	const n = 40
+	for place := range n {
+		bubble(t, func(t *testing.T) {
+			r := newRoom(t, nil)
+			ann := login(t, r, "Ann")
+			h := newHeld(t)
+			guests := make([]*guest, n)
+			for i := range guests {
+				if i == place {
+					guests[i] = h.guest
+					h.serve(r, &chat.ServeOptions{Spectators: true})
+				} else {
+					guests[i] = serve(t, r, &chat.ServeOptions{Spectators: true})
+				}
+				guests[i].ask(chat.SubscribeRequest{})
+			}
+			say(t, r, ann, "hi")
+			<-h.inside
+			for range 5 {
+				serve(t, r, &chat.ServeOptions{Spectators: true})
+			}
+			synctest.Wait()
+			h.release <- struct{}{}
+			synctest.Wait()
+			for i, g := range guests {
+				diff(t, fmt.Sprintf("what client %d has when client %d took its time", i, place), "Ann:hi", words(g.events()))
+			}
+			h.goodbye()
+			synctest.Wait()
+		})
+	}
+}
+
+// TestEndedWhileEventsArePut ends subscriptions at the moment when a sweeper has events for them: what comes out of the
+// channel has no gap, and nothing twice. There are two sweepers, for one that hands over interrupts nobody.
+func TestEndedWhileEventsArePut(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	for range 20 {
+		bubble(t, func(t *testing.T) {
+			r := newRoom(t, nil)
+			ann := login(t, r, "Ann")
+			var subs []*chat.Subscription
+			a, b := newHeld(t), newHeld(t)
+			for i := range 200 {
+				switch i {
+				case 1:
+					a.serve(r, &chat.ServeOptions{Spectators: true})
+					a.ask(chat.SubscribeRequest{})
+				case 40:
+					b.serve(r, &chat.ServeOptions{Spectators: true})
+					b.ask(chat.SubscribeRequest{})
+				default:
+					subs = append(subs, subscribe(t, r, nil))
+				}
+			}
+			say(t, r, ann, "first")
+			<-a.inside
+			<-b.inside
+			for range 20 {
+				say(t, r, ann, "more")
+			}
+			for _, h := range []*held{a, b} {
+				h.release <- struct{}{}
+				<-h.inside // the next, in a group with subscriptions
+			}
+			go r.Close()
+			time.Sleep(time.Minute)
+			b.release <- struct{}{} // whoever gave it that now interrupts all
+			synctest.Wait()
+			a.release <- struct{}{}
+			for _, s := range subs {
+				events := rest(s)
+				if err := chain(s.Start().At, events); err != nil {
+					t.Errorf("%s: %v", words(events), err)
+				}
+			}
+			r.Close()
+		})
+	}
+}
+
 // TestPlaceOfOneCutForSlowness shows that a client's place is after what it was given without waiting, too, when the
 // transport says where it reads that the peer takes nothing.
 func TestPlaceOfOneCutForSlowness(t *testing.T) {
