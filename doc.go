@@ -79,8 +79,10 @@
 // # Concurrency
 //
 // All methods may be called from any goroutine, but Close and Shutdown not from within a Transport, a NamePolicy or a
-// Format. Send and Login cost the same for any number of subscribers. A room with no subscriber and no connection has no
-// goroutine. No lock is held while a transport or a policy is called. A room calls its log without a lock of its own, and
+// Format. Send and Login cost the same for any number of subscribers. A room has a goroutine only while something is due
+// to somebody: a few then go from reader to reader and give each all that is due, without waiting; a client that would make
+// them wait gets one of its own until it has caught up ([Transport], T8). The goroutine that calls Serve reads.
+// No lock is held while a transport or a policy is called. A room calls its log without a lock of its own, and
 // is called back with the log's: lock order is log before room.
 //
 // # Cost
