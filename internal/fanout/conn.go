@@ -75,6 +75,7 @@ func (e CloseError) Error() string {
 const (
 	grace     = time.Second            // for writing a close frame, and again for its answer
 	deadGrace = 100 * time.Millisecond // for writing it to a peer that Heartbeat called lost
+	readSize  = 512                    // of the library's reader: more than most messages; the rest of a longer one goes past it
 	bufSize   = 256                    // of the library's writer: two control frames
 )
 
@@ -409,7 +410,8 @@ func (c *Conn) drain() bool {
 func (c *Conn) Wait() { <-c.done }
 
 // A hijacker hands the library our wire instead of the server's connection, and
-// a small writer over it: with the server's own, writes would bypass the wire.
+// a small reader and writer over it: with the server's own, writes would bypass
+// the wire, and a silent connection would keep 4 KiB for reading.
 type hijacker struct {
 	http.ResponseWriter
 	timeout time.Duration
@@ -451,7 +453,10 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	h.wire = newWire(nc, h.timeout)
-	return h.wire, bufio.NewReadWriter(rw.Reader, bufio.NewWriterSize(h.wire, bufSize)), nil
+	if early, err := rw.Reader.Peek(rw.Reader.Buffered()); err == nil && len(early) > 0 {
+		h.wire.early = bytes.Clone(early)
+	}
+	return h.wire, bufio.NewReadWriter(bufio.NewReaderSize(h.wire, readSize), bufio.NewWriterSize(h.wire, bufSize)), nil
 }
 
 func hijackable(w http.ResponseWriter) bool {

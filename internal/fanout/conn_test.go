@@ -559,3 +559,44 @@ func TestTLS(t *testing.T) {
 		t.Errorf("frames (-want +got):\n%s", d)
 	}
 }
+
+// An eager client sends frames right behind its handshake, in one write.
+type eager struct {
+	net.Conn
+	frames []byte
+}
+
+func (e *eager) Write(p []byte) (int, error) {
+	_, err := e.Conn.Write(append(p[:len(p):len(p)], e.frames...))
+	e.frames = nil
+	return len(p), err
+}
+
+// What came in with the handshake is read first, however much, and then the rest.
+func TestReadWhatCameWithTheHandshake(t *testing.T) {
+	for _, size := range []int{0, 1, 300, 600, 3000, 5000, 20000} {
+		var frames []byte
+		var want []string
+		for i := range 3 {
+			want = append(want, strings.Repeat(fmt.Sprint(i), size))
+			frames = append(frames, masked(0x81, want[i])...)
+		}
+		l, nc := listenTCP(t)
+		c := connectOver(t, nil, l, &eager{nc, frames})
+		want = append(want, "later")
+		c.peer.send(fanout.OpText, "later")
+		c.peer.Close()
+		var got []string
+		for range want {
+			data, _, err := c.Read()
+			if err != nil {
+				t.Fatalf("%d bytes: %v", size, err)
+			}
+			got = append(got, string(data))
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%d bytes (-want +got):\n%s", size, d)
+		}
+		c.end()
+	}
+}

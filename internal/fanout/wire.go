@@ -28,6 +28,7 @@ type wire struct {
 	raw     tryWriter     // Conn's way to write without waiting, or nil
 	timeout time.Duration // of one write; 0 is none
 	base    time.Time     // what life counts from
+	early   []byte        // came with the handshake and is read first; the reader's own
 	life    atomic.Int64  // when bytes last came in, or a Read began; nanoseconds after base
 
 	rests sync.WaitGroup // goroutines that write what a try left
@@ -71,6 +72,13 @@ func tryWriterOf(nc net.Conn) tryWriter {
 func (w *wire) now() int64 { return int64(time.Since(w.base)) }
 
 func (w *wire) Read(p []byte) (int, error) {
+	if len(w.early) > 0 {
+		n := copy(p, w.early)
+		if w.early = w.early[n:]; len(w.early) == 0 {
+			w.early = nil
+		}
+		return n, nil
+	}
 	n, err := w.Conn.Read(p)
 	if n > 0 {
 		w.life.Store(w.now())
