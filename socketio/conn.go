@@ -44,8 +44,7 @@ func newConn(s *session) *Conn {
 	return c
 }
 
-// Request is the request that the connection began with, without a body. Its
-// context does not end.
+// Request is the request that the connection began with, as [Socket.Request] says.
 func (c *Conn) Request() *http.Request { return c.s.request }
 
 // Receive returns the next message, in the order sent; its bytes are the

@@ -12,7 +12,7 @@ import (
 // A ConnectRequest is a client's wish to connect to a namespace (Socket.IO
 // protocol 5, "Connection to a namespace"), as Options.Connect gets it.
 type ConnectRequest struct {
-	Request   *http.Request   // of the handshake, without a body; its context does not end
+	Request   *http.Request   // of the handshake, as Socket.Request says
 	Namespace string          // one that has a handler
 	Auth      json.RawMessage // the object that the client sent, or nil; not to be changed
 

@@ -179,7 +179,7 @@ type Server struct {
 	opts   Options
 	script script
 	engine func(*Conn)    // of NewEngine, or nil
-	wg     sync.WaitGroup // sessions, their timers, sockets' handlers, WebSocket requests
+	wg     sync.WaitGroup // sessions, their timers, sockets' handlers, WebSockets and requests for one
 
 	mu       sync.Mutex // guards the fields below; taken after session.mu, never before
 	handlers map[string]func(*Socket)
@@ -271,7 +271,8 @@ func refuseStatus(w http.ResponseWriter, status, code int, message string) {
 	w.Write(b)
 }
 
-// ServeHTTP serves the script, handshakes, polls, posts and WebSockets.
+// ServeHTTP serves the script, handshakes, polls, posts and WebSockets. For a
+// WebSocket it returns after the handshake: that goes on without the request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		// However slowly it comes, and also where nobody wants it, a body can't
@@ -499,9 +500,18 @@ func (s *Server) session(id string) *session {
 
 func newID() string { return rand.Text() }
 
-// detach is r for keeping: without its body, and with a context that stays.
+// detach is r for keeping, see Socket.Request. It keeps nothing alive that net/http
+// needs for a request.
 func detach(r *http.Request) *http.Request {
-	c := r.Clone(context.WithoutCancel(r.Context()))
-	c.Body = http.NoBody
+	c := r.WithContext(context.WithoutCancel(r.Context()))
+	url := *r.URL
+	c.Body, c.URL, c.Header = http.NoBody, &url, make(http.Header)
+	for key, values := range r.Header {
+		switch key {
+		case "Connection", "Upgrade", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Extensions":
+		default:
+			c.Header[key] = slices.Clone(values)
+		}
+	}
 	return c
 }

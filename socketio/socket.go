@@ -105,8 +105,10 @@ func (k *Socket) Namespace() string { return k.namespace }
 // not to be changed.
 func (k *Socket) Auth() json.RawMessage { return k.auth }
 
-// Request is the request that the connection began with, without a body. Its
-// context does not end.
+// Request is the request that the connection began with: without its body, and
+// without the headers that are about that connection alone: Connection, Upgrade,
+// and the key, version and extensions of a WebSocket. Its context has the values
+// that it had, and does not end.
 func (k *Socket) Request() *http.Request { return k.s.request }
 
 // Encoding is the form that goes to this client now. It may change once, from

@@ -14,7 +14,9 @@ func (s *Server) acceptWebSocket(w http.ResponseWriter, r *http.Request) (*fanou
 	})
 }
 
-// connectWebSocket serves a session that starts on a WebSocket, for its life.
+// connectWebSocket starts a session that starts on a WebSocket. It goes on in a
+// goroutine of the server's: the request is answered, and what net/http keeps for
+// one that is not is let go.
 func (s *Server) connectWebSocket(w http.ResponseWriter, r *http.Request, release func()) {
 	ws, err := s.acceptWebSocket(w, r)
 	if err != nil {
@@ -24,13 +26,16 @@ func (s *Server) connectWebSocket(w http.ResponseWriter, r *http.Request, releas
 		return
 	}
 	e := s.newSession(r, release, WebSocket, ws)
-	if e.open() {
+	s.wg.Go(func() {
+		defer ws.Wait()
+		if !e.open() {
+			return
+		}
 		// What anybody else writes waits for its turn behind this.
 		if err := e.writeFrames(ws, WebSocket, appendUnit(nil, WebSocket, e.openPacket())); err == nil {
 			e.readLoop(ws)
 		}
-	}
-	ws.Wait()
+	})
 }
 
 // readLoop acts on what comes from the session's WebSocket until the session
@@ -56,36 +61,42 @@ func (s *session) readLoop(ws *fanout.Conn) {
 	}
 }
 
-// upgrade serves a WebSocket that wants to take over from polling (protocol 4,
-// "Upgrade"), for the rest of the session's life if it does. Whatever goes
-// wrong before that, the session goes on polling.
+// upgrade starts a WebSocket that wants to take over from polling (protocol 4,
+// "Upgrade"), and goes on in a goroutine of the server's: for the rest of the
+// session's life if it does. Whatever goes wrong before that, the session goes on
+// polling.
 func (s *session) upgrade(w http.ResponseWriter, r *http.Request) {
 	ws, err := s.srv.acceptWebSocket(w, r)
 	if err != nil {
 		return
 	}
-	defer ws.Wait()
-	s.mu.Lock()
-	if s.ended != nil || s.transport != Polling || s.probe != nil {
+	s.srv.wg.Go(func() {
+		defer ws.Wait()
+		if s.admitProbe(ws) && s.probing(ws) && s.takeOver(ws) {
+			s.readLoop(ws)
+			return
+		}
+		s.mu.Lock()
+		s.dropProbe(ws)
 		s.mu.Unlock()
 		ws.Close(1000, "")
-		return
+	})
+}
+
+// admitProbe makes ws the one WebSocket that may take over, for as long as that
+// may take.
+func (s *session) admitProbe(ws *fanout.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended != nil || s.transport != Polling || s.probe != nil {
+		return false
 	}
 	s.probe = ws
 	s.arm(&s.dawdle, s.srv.opts.UpgradeTimeout, func() func() {
 		s.dropProbe(ws)
 		return func() { ws.Close(1000, "upgrade timeout") }
 	})
-	s.mu.Unlock()
-
-	if s.probing(ws) && s.takeOver(ws) {
-		s.readLoop(ws)
-		return
-	}
-	s.mu.Lock()
-	s.dropProbe(ws)
-	s.mu.Unlock()
-	ws.Close(1000, "")
+	return true
 }
 
 // dropProbe makes way for another upgrade. mu is held.
