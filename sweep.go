@@ -86,14 +86,12 @@ func (r *Room) sweep() {
 		if r.unseen >= sweepShare && r.sweepers < runtime.GOMAXPROCS(0) {
 			r.recruit()
 		}
-		if n > 0 {
-			r.mu.Unlock()
-			for i := range group[:n] {
-				group[i].taken = group[i].c.reader.try(group[i].b)
-			}
-			runtime.Gosched() // a long sweep is not to keep others from the processor
-			r.mu.Lock()
+		r.mu.Unlock()
+		for i := range group[:n] {
+			group[i].taken = group[i].c.reader.try(group[i].b)
 		}
+		runtime.Gosched() // a long sweep is not to keep others from the processor
+		r.mu.Lock()
 		for i := range group[:n] {
 			r.release(&group[i])
 			group[i] = handover{}
