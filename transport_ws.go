@@ -140,12 +140,18 @@ func (h *wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusServiceUnavailable, ErrClosed)
 		return
 	}
+	accepted := false
+	defer func() {
+		if !accepted { // also where w panics
+			release()
+			h.room.wg.Done()
+		}
+	}()
 	t, err := h.accept(w, r)
-	if err != nil { // and answered
-		release()
-		h.room.wg.Done()
-		return
+	if err != nil {
+		return // and answered
 	}
+	accepted = true
 	// The request's context ends now; its values are of use to a log.
 	go h.serve(context.WithoutCancel(r.Context()), t, serve, release)
 }

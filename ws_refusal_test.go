@@ -1,9 +1,11 @@
 package chat_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -410,5 +412,31 @@ func TestCloseWaitsForWebSockets(t *testing.T) {
 		if m := s.room.Members(); len(m) != 0 {
 			t.Errorf("still in: %v", m)
 		}
+	})
+}
+
+// A panickingWriter is a middleware's, that fails when the connection is taken over.
+type panickingWriter struct{ http.ResponseWriter }
+
+func (panickingWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) { panic(http.ErrAbortHandler) }
+
+// What panics below the handler is the server's to recover: the source is not counted any more, and Close doesn't wait.
+func TestWebSocketHandshakePanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := true
+		s := serveWS(t, &chat.RoomOptions{MaxPerSource: 1}, nil, func(h http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if broken {
+					w = panickingWriter{w}
+				}
+				h.ServeHTTP(w, r)
+			})
+		})
+		if _, _, err := s.tryDial(); err == nil {
+			t.Error("a connection that was not taken over")
+		}
+		broken = false
+		s.dial().login("Ann")
+		s.room.Close()
 	})
 }
