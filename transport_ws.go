@@ -49,7 +49,9 @@ type WebSocketOptions struct {
 
 	// WriteTimeout is how long one write may take (of at most 64 KiB of events, and replies with at most one roster)
 	// before the client is ended as too slow. Zero means 10 s. Negative means none: then one that takes nothing is
-	// ended only over MaxUnread, or when it says nothing either and has no requests waiting for their answers.
+	// ended only over MaxUnread, or when it says nothing either and has no requests waiting for their answers. All that
+	// begins where the system's buffers end, which may be megabytes: [http.Server].ConnContext is a place to make them
+	// smaller, by [net.TCPConn.SetWriteBuffer].
 	WriteTimeout time.Duration
 
 	// MaxMessage is the longest message of a client, in bytes. Zero means 64 KiB, or more if [RoomOptions].MaxText needs
