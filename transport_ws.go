@@ -255,8 +255,13 @@ func (t *wsTransport) lost() {
 	t.Close(ErrLost)
 }
 
-func (t *wsTransport) Receive() (Request, error) {
-	data, binary, err := t.conn.Read()
+func (t *wsTransport) Receive() (req Request, err error) {
+	t.conn.Next(func(data []byte, binary bool, e error) { req, err = t.request(data, binary, e) })
+	return req, err
+}
+
+// request is what came.
+func (t *wsTransport) request(data []byte, binary bool, err error) (Request, error) {
 	var bye fanout.CloseError
 	switch {
 	case errors.As(err, &bye) && (bye.Code == 1000 || bye.Code == 1001 || bye.Code == fanout.CloseNoStatus):
@@ -269,9 +274,7 @@ func (t *wsTransport) Receive() (Request, error) {
 		t.conn.Close(closeBinary, "binary frames are not taken")
 		return nil, errBinary
 	}
-	var req Request
-	apart(func() { req = decodeRequest(data) })
-	return req, nil
+	return decodeRequest(data), nil
 }
 
 // Deliver writes replies and events in one write.

@@ -120,6 +120,7 @@ func (o *AcceptOptions) withDefaults() AcceptOptions {
 type Conn struct {
 	ws   *websocket.Conn
 	wire *wire
+	in   *bufio.Reader // the library's
 	max  int64
 	done chan struct{} // closed by the goroutine that Close starts
 
@@ -161,7 +162,7 @@ func Accept(w http.ResponseWriter, r *http.Request, o *AcceptOptions) (*Conn, er
 		return nil, fmt.Errorf("websocket: handshake refused: %w", err)
 	}
 	ws.SetReadLimit(-1) // message has its own, with a typed error
-	c := &Conn{ws: ws, wire: h.wire, max: opts.MaxMessage, done: make(chan struct{}), pinged: -1}
+	c := &Conn{ws: ws, wire: h.wire, in: h.in, max: opts.MaxMessage, done: make(chan struct{}), pinged: -1}
 	c.idle.L = &c.mu
 	return c, nil
 }
@@ -179,13 +180,11 @@ func (c *Conn) Read() (data []byte, binary bool, err error) {
 		defer c.mu.Unlock()
 		return nil, false, ErrClosed
 	}
-	c.reading = true
-	c.wire.life.Store(c.wire.now())
+	c.read(true)
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
-		c.reading = false
-		c.idle.Broadcast()
+		c.read(false)
 		c.mu.Unlock()
 	}()
 	for {
@@ -204,6 +203,42 @@ func (c *Conn) Read() (data []byte, binary bool, err error) {
 			return nil, false, err
 		}
 	}
+}
+
+// read says that somebody is within the library's Read, or waits for something to
+// read, or has done so. mu is held.
+func (c *Conn) read(begins bool) {
+	c.reading = begins
+	c.wire.life.Store(c.wire.now())
+	c.idle.Broadcast()
+}
+
+// Next is Read for a goroutine that does nothing else for long: it waits with
+// little stack, and calls f with what Read returns in a goroutine whose stack
+// goes with it, and returns when f has.
+func (c *Conn) Next(f func(data []byte, binary bool, err error)) {
+	c.await()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f(c.Read())
+	}()
+	<-done
+}
+
+// await waits for the next message to begin, if the connection can do that.
+func (c *Conn) await() {
+	c.mu.Lock()
+	if c.closing || c.reading || c.in.Buffered() > 0 {
+		c.mu.Unlock()
+		return
+	}
+	c.read(true)
+	c.mu.Unlock()
+	c.wire.await()
+	c.mu.Lock()
+	c.read(false)
+	c.mu.Unlock()
 }
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
@@ -416,6 +451,7 @@ type hijacker struct {
 	http.ResponseWriter
 	timeout time.Duration
 	wire    *wire
+	in      *bufio.Reader
 	refused bool
 }
 
@@ -456,7 +492,8 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if early, err := rw.Reader.Peek(rw.Reader.Buffered()); err == nil && len(early) > 0 {
 		h.wire.early = bytes.Clone(early)
 	}
-	return h.wire, bufio.NewReadWriter(bufio.NewReaderSize(h.wire, readSize), bufio.NewWriterSize(h.wire, bufSize)), nil
+	h.in = bufio.NewReaderSize(h.wire, readSize)
+	return h.wire, bufio.NewReadWriter(h.in, bufio.NewWriterSize(h.wire, bufSize)), nil
 }
 
 func hijackable(w http.ResponseWriter) bool {

@@ -53,6 +53,15 @@ func AppendControl(dst []byte, opcode byte, payload []byte) []byte {
 	return append(dst, payload...)
 }
 
+// cutPongs cuts whole pongs, as a client sends them, off the front of b.
+func cutPongs(b []byte) []byte {
+	const masked, head = 0x80, 6
+	for len(b) >= head && b[0] == fin|OpPong && b[1] >= masked && b[1] <= masked|maxControl && len(b) >= head+int(b[1]-masked) {
+		b = b[head+int(b[1]-masked):]
+	}
+	return b
+}
+
 // appendClose appends a close frame. Code 1005 stands for none. The reason is
 // cut to the 123 bytes that fit, between two runes.
 func appendClose(dst []byte, code int, reason string) []byte {

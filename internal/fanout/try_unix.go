@@ -7,13 +7,15 @@ import (
 	"syscall"
 )
 
-// A socket is the tryWriter of a socket of the operating system's.
+// A socket is the tryWriter and awaiter of a socket of the operating system's.
 type socket struct {
 	raw   syscall.RawConn
 	write func(fd uintptr) bool // made once, so that a call allocates nothing
 	p     []byte                // its argument
 	n     int                   // and results
 	err   error
+	read  func(fd uintptr) bool // likewise
+	in    *chunk                // its result
 }
 
 // socketOf returns nil if nc is none. What merely wraps one is none either: its
@@ -41,7 +43,29 @@ func socketOf(nc net.Conn) tryWriter {
 			}
 		}
 	}
+	s.read = func(fd uintptr) bool {
+		in := chunks.Get().(*chunk)
+		for {
+			n, err := syscall.Read(int(fd), in.buf[:])
+			if err == syscall.EINTR {
+				continue
+			}
+			if n > 0 {
+				in.n, s.in = n, in
+				return true
+			}
+			chunks.Put(in)
+			return err != syscall.EAGAIN // then it is waited for
+		}
+	}
 	return s
+}
+
+func (s *socket) await() *chunk {
+	_ = s.raw.Read(s.read) // an error Read will meet as well
+	in := s.in
+	s.in = nil
+	return in
 }
 
 func (s *socket) TryWrite(p []byte) (int, error) {

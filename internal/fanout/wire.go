@@ -28,7 +28,8 @@ type wire struct {
 	raw     tryWriter     // Conn's way to write without waiting, or nil
 	timeout time.Duration // of one write; 0 is none
 	base    time.Time     // what life counts from
-	early   []byte        // came with the handshake and is read first; the reader's own
+	early   []byte        // came before the library asks for it: with the handshake, or awaited; the reader's own
+	in      *chunk        // what early is in, or nil
 	life    atomic.Int64  // when bytes last came in, or a Read began; nanoseconds after base
 
 	rests sync.WaitGroup // goroutines that write what a try left
@@ -71,11 +72,47 @@ func tryWriterOf(nc net.Conn) tryWriter {
 // now is the time in the unit of life.
 func (w *wire) now() int64 { return int64(time.Since(w.base)) }
 
+// A chunk is what came in at one time, on its way to the library.
+type chunk struct {
+	buf [4 << 10]byte
+	n   int
+}
+
+var chunks = sync.Pool{New: func() any { return new(chunk) }}
+
+// An awaiter waits for bytes with a tenth of the stack that the library needs to
+// wait for them, and without a buffer: it returns the first that come, in a
+// chunk of the caller's, or nil if Read is to tell what there is instead.
+type awaiter interface{ await() *chunk }
+
+// await waits until there is something to read, if the connection can do that.
+// It is called between two messages, and drops pongs that come there: with what
+// comes after one the library would wait by itself.
+func (w *wire) await() {
+	a, ok := w.raw.(awaiter)
+	for ok && len(w.early) == 0 {
+		in := a.await()
+		if in == nil {
+			return
+		}
+		w.life.Store(w.now())
+		if w.early = cutPongs(in.buf[:in.n]); len(w.early) > 0 {
+			w.in = in
+			return
+		}
+		chunks.Put(in)
+	}
+}
+
 func (w *wire) Read(p []byte) (int, error) {
 	if len(w.early) > 0 {
 		n := copy(p, w.early)
 		if w.early = w.early[n:]; len(w.early) == 0 {
 			w.early = nil
+			if w.in != nil {
+				chunks.Put(w.in)
+				w.in = nil
+			}
 		}
 		return n, nil
 	}
