@@ -270,3 +270,43 @@ func TestListsOfLaggards(t *testing.T) {
 		close(turn)
 	})
 }
+
+// TestEncodedForManyWhoComeBack shows that those who are far behind share what is encoded for them as well, also when one
+// at the head was first: each event is encoded about once, and not for each of them.
+func TestEncodedForManyWhoComeBack(t *testing.T) {
+	for _, headFirst := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			r := newRoom(t, nil)
+			ann := login(t, r, "Ann")
+			w := newWire(0, false)
+			come := func(hear chat.SubscribeOptions) {
+				g := newGuest(t)
+				g.quick = true
+				g.batch = func(b *chat.Batch) error {
+					b.Encoded(&w.Format)
+					return nil
+				}
+				g.serve(context.Background(), r, &chat.ServeOptions{Spectators: true})
+				g.ask(chat.SubscribeRequest{Hear: hear})
+			}
+			start := say(t, r, ann, "start")
+			for range 1000 {
+				say(t, r, ann, string(bytes.Repeat([]byte{'x'}, 800))) // four pages
+			}
+			if headFirst {
+				come(chat.SubscribeOptions{Last: 1})
+			}
+			for range 100 {
+				come(chat.SubscribeOptions{After: start.Pos})
+			}
+			total := 0
+			for _, n := range w.units {
+				total += n
+			}
+			// Those in the page where the one at the head began may be encoded again for each until it is reached.
+			if limit := 1001 + 100*330; total > limit || !headFirst && total != 1000 {
+				t.Errorf("one at the head first: %v, %d events were encoded", headFirst, total)
+			}
+		})
+	}
+}

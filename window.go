@@ -103,8 +103,7 @@ type encoding struct {
 	format *Format
 
 	mu     sync.Mutex
-	next   uint64          // the index of the next event to encode; what was before the first is not kept
-	sheets []*sheet        // the oldest first, without a gap
+	sheets []*sheet        // the oldest first, of a page each; not of all pages
 	lists  [keptLists]list // the last that were made, in a ring
 	oldest int             // where in lists the next one goes
 }
@@ -118,8 +117,8 @@ type list struct {
 // keptLists is how many encoded rosters are remembered: some readers are behind, each at its own place.
 const keptLists = 8
 
-// A sheet holds the units of a page's events, from index first on; ends[i] is where the i-th ends. It grows; bytes that
-// are in use are never changed.
+// A sheet holds the units of some of a page's events, from index first on; ends[i] is where the i-th ends. It grows; bytes
+// that are in use are never changed.
 type sheet struct {
 	page  int64
 	first uint64
@@ -127,53 +126,51 @@ type sheet struct {
 	buf   []byte
 }
 
-// units returns the units of a run of events, which begins at index first of a page. base is where the room's window
+// end is the index after the last event.
+func (s *sheet) end() uint64 { return s.first + uint64(len(s.ends)) }
+
+// units returns the units of a run of events of a page, which begins at index first. base is where the room's window
 // begins now: sheets that end before it go.
 func (e *encoding) units(base uint64, page int64, first uint64, events []Event) []byte {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	end := first + uint64(len(events))
-	if first > e.next || e.sheets == nil { // nobody asked for those between
-		e.sheets, e.next = nil, first
-	}
-	for ; e.next < end; e.next++ {
-		e.encode(page, events[e.next-first])
-	}
-	for len(e.sheets) > 1 && e.sheets[1].first <= base {
+	for len(e.sheets) > 0 && e.sheets[0].end() <= base {
 		e.sheets = e.sheets[1:]
 	}
-	for _, s := range slices.Backward(e.sheets) {
-		if s.first <= first {
-			from, to := 0, s.ends[end-s.first-1]
-			if first > s.first {
-				from = s.ends[first-s.first-1]
-			}
-			return s.buf[from:to:to]
-		}
+	end := first + uint64(len(events))
+	s := e.sheet(page, first, end)
+	if first < s.first {
+		s = new(sheet) // it is kept from a later place on, for others
+		s.first = first
 	}
-	var units []byte // some of it is from before the first that is kept
-	for _, ev := range events {
-		units = e.format.Append(units, ev)
+	for i := s.end(); i < end; i++ {
+		s.buf = e.format.Append(s.buf, events[i-first])
+		s.ends = append(s.ends, len(s.buf))
 	}
-	return units
+	from, to := 0, s.ends[end-s.first-1]
+	if first > s.first {
+		from = s.ends[first-s.first-1]
+	}
+	return s.buf[from:to:to]
 }
 
-// encode adds the units of the next event, which is of that page.
-func (e *encoding) encode(page int64, ev Event) {
-	var s *sheet
-	if n := len(e.sheets); n > 0 {
-		s = e.sheets[n-1]
-	}
-	if s == nil || s.page != page {
-		next := &sheet{page: page, first: e.next}
-		if s != nil { // it will be about as long
-			next.ends, next.buf = make([]int, 0, len(s.ends)), make([]byte, 0, len(s.buf))
+// sheet returns the sheet of a page; a new one if there is none, or if all that it holds would be of no use to the run
+// [first, end), or be part of it.
+func (e *encoding) sheet(page int64, first, end uint64) *sheet {
+	i, ok := slices.BinarySearchFunc(e.sheets, page, func(s *sheet, page int64) int { return cmp.Compare(s.page, page) })
+	if ok {
+		if s := e.sheets[i]; s.first <= first && first <= s.end() || first < s.first && end < s.end() {
+			return s
 		}
-		s = next
-		e.sheets = append(e.sheets, s)
+		e.sheets[i] = &sheet{page: page, first: first}
+		return e.sheets[i]
 	}
-	s.buf = e.format.Append(s.buf, ev)
-	s.ends = append(s.ends, len(s.buf))
+	s := &sheet{page: page, first: first}
+	if i > 0 { // it will be about as long as the last
+		s.ends, s.buf = make([]int, 0, len(e.sheets[i-1].ends)), make([]byte, 0, len(e.sheets[i-1].buf))
+	}
+	e.sheets = slices.Insert(e.sheets, i, s)
+	return s
 }
 
 // list returns the roster at a position, encoded.
