@@ -33,8 +33,8 @@ type ServeOptions struct {
 	// refused. Zero means 20, negative no limit.
 	Rate int
 
-	// MaxUnread is how many bytes of events the client may fall behind before it is ended with a [SlowError]. Zero means
-	// 1 MiB, negative as far as the room's window goes.
+	// MaxUnread is how many bytes of events the client may fall behind before it is ended with a [SlowError]; a room looks
+	// at it with each event. Zero means 1 MiB, negative as far as the room's window goes.
 	MaxUnread int
 
 	// LoginTimeout ends a connection that has not been logged in for so long, unless Spectators is set. Zero means one
@@ -51,7 +51,8 @@ type conn struct {
 	room      *Room
 	opts      ServeOptions
 	transport Transport
-	trier     trier // the same, or nil
+	trier     trier  // the same, or nil
+	release   func() // when all is over
 	bucket    bucket
 
 	// Guarded by the room's mutex.
@@ -70,36 +71,15 @@ type conn struct {
 // as a [ShutdownError] where the room was shut down; [ErrSource], [ErrAnonymous] or [ErrLoginTimeout] in a [LimitError];
 // ctx's cause; what the room's log ended with.
 func (r *Room) Serve(ctx context.Context, t Transport, o *ServeOptions) error {
-	var opts ServeOptions
-	if o != nil {
-		opts = *o
-	}
-	if opts.LoginTimeout == 0 {
-		opts.LoginTimeout = time.Minute
-	}
-	if opts.Spectators {
-		opts.LoginTimeout = -1
-	}
-	if opts.Source != "" {
-		release, err := r.Admit(opts.Source)
-		if err != nil {
-			t.Close(err)
-			return err
-		}
-		defer release()
-	}
-	c := &conn{room: r, opts: opts, transport: t, bucket: bucket{rate: limit(opts.Rate, 20)}}
-	c.trier, _ = t.(trier)
-	c.reader = c
-	c.bound = int64(limit(opts.MaxUnread, defaultUnread))
-	if err := r.enter(c); err != nil {
+	c, err := r.connect(t, o)
+	if err != nil {
 		t.Close(err)
-		return r.refused(err)
+		return err
 	}
-	defer r.wg.Done()
+	defer c.release()
 	unwatch := c.watch(ctx)
 	c.fail(c.receive(ctx))
-	err := r.exit(c)
+	err = r.exit(c)
 	unwatch()
 	// Nothing calls the transport after this call returned, and its Close is the last.
 	_ = r.until(context.Background(), func() bool { return c.over && !c.owed })
@@ -108,6 +88,40 @@ func (r *Room) Serve(ctx context.Context, t Transport, o *ServeOptions) error {
 		return nil
 	}
 	return err
+}
+
+// connect makes t one of the room's connections, until release is called.
+func (r *Room) connect(t Transport, o *ServeOptions) (*conn, error) {
+	c := &conn{room: r, transport: t, release: r.wg.Done}
+	if o != nil {
+		c.opts = *o
+	}
+	if c.opts.LoginTimeout == 0 {
+		c.opts.LoginTimeout = time.Minute
+	}
+	if c.opts.Spectators {
+		c.opts.LoginTimeout = -1
+	}
+	c.trier, _ = t.(trier)
+	c.reader = c
+	c.bound = int64(limit(c.opts.MaxUnread, defaultUnread))
+	c.bucket.rate = limit(c.opts.Rate, 20)
+	leave := func() {}
+	if c.opts.Source != "" {
+		var err error
+		if leave, err = r.Admit(c.opts.Source); err != nil {
+			return nil, err
+		}
+		c.release = func() {
+			leave()
+			r.wg.Done()
+		}
+	}
+	if err := r.enter(c); err != nil {
+		leave()
+		return nil, r.refused(err)
+	}
+	return c, nil
 }
 
 // watch ends the connection when ctx ends, until unwatch is called, which waits for a call that is under way.
@@ -284,8 +298,8 @@ func (c *conn) try(b *Batch) bool {
 
 func (c *conn) deliver(b *Batch) error {
 	for i, rep := range b.replies {
-		if make, ok := rep.(laterReply); ok {
-			b.replies[i] = make()
+		if later, ok := rep.(laterReply); ok {
+			b.replies[i] = later()
 		}
 	}
 	err := c.transport.Deliver(b)
@@ -345,10 +359,6 @@ func (c *conn) receive(ctx context.Context) error {
 		if err != nil {
 			return c.lost(err)
 		}
-		if wait, ok := c.bucket.take(time.Now()); !ok {
-			c.refuse(refOf(req), LimitError{Limit: ErrRate, Max: c.bucket.rate, RetryAfter: wait})
-			continue
-		}
 		apart(func() { c.handle(ctx, req) })
 	}
 }
@@ -383,6 +393,10 @@ func (c *conn) waitForReplies() error {
 
 // handle carries out one request.
 func (c *conn) handle(ctx context.Context, req Request) {
+	if wait, ok := c.bucket.take(time.Now()); !ok {
+		c.refuse(refOf(req), LimitError{Limit: ErrRate, Max: c.bucket.rate, RetryAfter: wait})
+		return
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errRequestTimeout)
 	defer cancel()
 	c.underWay(cancel)

@@ -70,7 +70,8 @@ type WebSocketOptions struct {
 //
 // ServeHTTP returns after the handshake. The connection lives on until its client or the room ends it: neither the
 // request's context nor [http.Server].Shutdown does, so end the room as well. [Room.Close] waits until each connection is
-// closed, for a client that doesn't answer 2 s.
+// closed, for a client that doesn't answer 2 s. What panics in it, such as a [NamePolicy], ends the program: net/http no
+// longer has a hand on it.
 func NewWebSocketHandler(room *Room, o *WebSocketOptions) http.Handler {
 	var opts WebSocketOptions
 	if o != nil {
@@ -155,7 +156,7 @@ func (h *wsHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	accepted = true
 	// The request's context ends now; its values are of use to a log.
-	go h.serve(context.WithoutCancel(r.Context()), t, serve, release)
+	go h.serve(context.WithoutCancel(r.Context()), t, &serve, release)
 }
 
 // accept answers a WebSocket handshake, which was checked.
@@ -176,19 +177,23 @@ func (h *wsHandler) accept(w http.ResponseWriter, r *http.Request) (*wsTransport
 
 // serve serves t, whose source is counted until release, and returns when it is closed. The room waits for that, so that
 // a program which ends with its room doesn't cut off what clients are told.
-func (h *wsHandler) serve(ctx context.Context, t *wsTransport, o ServeOptions, release func()) {
+func (h *wsHandler) serve(ctx context.Context, t *wsTransport, o *ServeOptions, release func()) {
 	defer h.room.wg.Done()
 	defer release()
 	defer t.conn.Wait()
 	source := o.Source
 	o.Source = "" // it is counted
-	if err := h.room.Serve(ctx, t, &o); err != nil {
-		level := h.room.opts.Logger.Debug
-		if errors.Is(err, ErrSlow) {
-			level = h.room.opts.Logger.Info
-		}
-		level("chat: a connection has ended", "source", source, "err", err)
+	if err := h.room.Serve(ctx, t, o); err != nil {
+		h.ended(source, err)
 	}
+}
+
+func (h *wsHandler) ended(source string, err error) {
+	level := h.room.opts.Logger.Debug
+	if errors.Is(err, ErrSlow) {
+		level = h.room.opts.Logger.Info
+	}
+	level("chat: a connection has ended", "source", source, "err", err)
 }
 
 // hold makes Close wait for one more wg.Done, unless the room is dead.

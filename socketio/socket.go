@@ -222,14 +222,15 @@ func (k *Socket) Call(ctx context.Context, name string, args ...any) (Values, er
 }
 
 // WriteEncoded sends units that AppendEvent made in enc, in one write. The
-// bytes may be shared with other sockets; they are never changed. If the
-// transport is another one by now they are converted. nil means taken over, not
-// arrived.
+// bytes may be shared with other sockets; they are never changed, and must not
+// be by the caller. If the transport is another one by now they are converted.
+// nil means taken over, not arrived.
 //
-// It blocks while the client is behind: on a WebSocket until the write is
-// through, on polling while Options.MaxUnread bytes or more wait for its next
-// poll, until there is space, the socket ends, or Options.WriteTimeout, which
-// ends the connection with ErrSlow.
+// It blocks while the client is behind: on a WebSocket until what was written
+// before is through, and this as well where it can't be tried; on polling while
+// Options.MaxUnread bytes or more wait for its next poll. That is until there is
+// space, the socket ends, or Options.WriteTimeout, which ends the connection
+// with ErrSlow.
 func (k *Socket) WriteEncoded(enc Encoding, units []byte) error { return k.write(enc, units) }
 
 // TryWriteEncoded is WriteEncoded for who must not wait, such as a goroutine

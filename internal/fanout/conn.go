@@ -75,7 +75,7 @@ func (e CloseError) Error() string {
 const (
 	grace     = time.Second            // for writing a close frame, and again for its answer
 	deadGrace = 100 * time.Millisecond // for writing it to a peer that Heartbeat called lost
-	readSize  = 512                    // of the library's reader: more than most messages; the rest of a longer one goes past it
+	readSize  = 128                    // of the library's reader: a header and a short message; a longer one goes past it, and bytes are awaited in a chunk
 	bufSize   = 256                    // of the library's writer: two control frames
 )
 
