@@ -13,7 +13,7 @@ type hand uint8
 const (
 	nobody  hand = iota
 	sweeper      // which doesn't wait
-	called       // a carrier that has not begun
+	called       // a carrier that has not begun: its reader is not to blame for what it has not
 	carrier      // which may be waiting for the reader
 )
 
