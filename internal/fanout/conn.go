@@ -354,7 +354,7 @@ func (c *Conn) beat() {
 	case silent < c.interval:
 		next = c.interval - silent
 	case silent < c.interval+c.timeout:
-		next = c.interval + c.timeout - silent
+		next = min(c.interval, c.interval+c.timeout-silent) // an answer's own interval may end before
 		ping = c.pinged != life
 		c.pinged = life
 	default:

@@ -423,6 +423,44 @@ func TestHeartbeat(t *testing.T) {
 	}
 }
 
+// A timeout that is longer than the interval is given whole after each ping, and
+// the pings keep to the interval.
+func TestHeartbeatLongTimeout(t *testing.T) {
+	const interval, timeout, answer = time.Second, 10 * time.Second, 9 * time.Second
+	synctest.Test(t, func(t *testing.T) {
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		c := connect(t, nil, true)
+		defer c.end()
+		start := time.Now()
+		var pings []time.Duration
+		wg.Go(func() {
+			for f, err := c.peer.next(); err == nil; f, err = c.peer.next() {
+				if f.Op != fanout.OpPing {
+					continue
+				}
+				if pings = append(pings, time.Since(start)); len(pings) < 5 {
+					if len(pings)%2 == 0 {
+						time.Sleep(answer)
+					}
+					c.peer.send(fanout.OpPong, f.Payload)
+				}
+			}
+		})
+		c.Heartbeat(interval, timeout, func() { c.Close(4000, "ping timeout") })
+		c.Read()
+		if d := time.Since(start); d != 5*interval+2*answer+timeout {
+			t.Errorf("lost after %v, want %v", d, 5*interval+2*answer+timeout)
+		}
+		want := []time.Duration{interval, 2 * interval, 3*interval + answer, 4*interval + answer, 5*interval + 2*answer}
+		c.Wait()
+		synctest.Wait()
+		if d := cmp.Diff(want, pings); d != "" {
+			t.Errorf("pings (-want +got):\n%s", d)
+		}
+	})
+}
+
 func TestHeartbeatCountsOnlyWithinRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var wg sync.WaitGroup
