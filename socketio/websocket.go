@@ -41,24 +41,28 @@ func (s *Server) connectWebSocket(w http.ResponseWriter, r *http.Request, releas
 // readLoop acts on what comes from the session's WebSocket until the session
 // has ended.
 func (s *session) readLoop(ws *fanout.Conn) {
-	for {
-		data, binary, err := ws.Read()
-		if err != nil {
-			s.end(lossOf(err))
-			return
-		}
-		p := enginePacket{typ: eioMessage, data: data, binary: true}
-		if !binary {
-			if p, err = parseEnginePacket(data, false); err != nil {
+	for on := true; on; {
+		ws.Next(func(data []byte, binary bool, err error) {
+			if err = s.received(data, binary, err); err != nil {
 				s.end(err)
-				return
+				on = false
 			}
-		}
-		if err := s.packet(p); err != nil {
-			s.end(err)
-			return
+		})
+	}
+}
+
+// received acts on one message of the session's WebSocket, or says why it ends.
+func (s *session) received(data []byte, binary bool, err error) error {
+	if err != nil {
+		return lossOf(err)
+	}
+	p := enginePacket{typ: eioMessage, data: data, binary: true}
+	if !binary {
+		if p, err = parseEnginePacket(data, false); err != nil {
+			return err
 		}
 	}
+	return s.packet(p)
 }
 
 // upgrade starts a WebSocket that wants to take over from polling (protocol 4,
