@@ -88,8 +88,9 @@
 // # Cost
 //
 // Who is in costs a room on a [MemoryLog] 1.2 KiB, and 16 to 24 bytes for each of the up to 256 message IDs that are
-// remembered of them (BenchmarkMemory): 6 KiB at most. A reader costs its cursor, not a queue. Remembering IDs, lingering
-// and tokens are not to be seen in the time of Send: the same median with and without, to 1,000 subscribers.
+// remembered of them (BenchmarkMemory): 6 KiB at most. A reader costs its cursor, not a queue; a quiet WebSocket 12 KiB and
+// two goroutines, of which one is its library's (PERFORMANCE.md, which also says what a delivery costs). Remembering IDs,
+// lingering and tokens are not to be seen in the time of Send: the same median with and without, to 1,000 subscribers.
 //
 // # Not here
 //
