@@ -80,7 +80,7 @@ type chunk struct {
 
 var chunks = sync.Pool{New: func() any { return new(chunk) }}
 
-// An awaiter waits for bytes with a tenth of the stack that the library needs to
+// An awaiter waits for bytes with a quarter of the stack that the library needs to
 // wait for them, and without a buffer: it returns the first that come, in a
 // chunk of the caller's, or nil if Read is to tell what there is instead.
 type awaiter interface{ await() *chunk }
