@@ -111,8 +111,11 @@ for (const transports of kinds) {
     server.io.emit("n", 0);
     await page.evaluate(() => got.length || next(socket, "n"));
     for (const round of [1, 2, 3]) {
-      // Between two polls the official server would not notice the cut, and it recovers only what it has noticed.
-      if (!there.conn.transport.writable) await once(there.conn.transport, "ready");
+      // Between two polls the official server would not notice the cut, and it recovers only what it has noticed. In the
+      // middle of an upgrade there is no next poll.
+      const { conn } = there;
+      if (transports.length > 1 && conn.transport.name === "polling") await once(conn, "upgrade");
+      if (!conn.transport.writable) await once(conn.transport, "ready");
       const noticed = once(there, "disconnect");
       proxy.cut();
       await page.evaluate(() => gone);
