@@ -48,7 +48,6 @@ const requestTimeout = 10 * time.Second
 // A conn is a client that is being served.
 type conn struct {
 	cursor
-	room      *Room
 	opts      ServeOptions
 	transport Transport
 	trier     trier  // the same, or nil
@@ -92,7 +91,7 @@ func (r *Room) Serve(ctx context.Context, t Transport, o *ServeOptions) error {
 
 // connect makes t one of the room's connections, until release is called.
 func (r *Room) connect(t Transport, o *ServeOptions) (*conn, error) {
-	c := &conn{room: r, transport: t, release: r.wg.Done}
+	c := &conn{transport: t}
 	if o != nil {
 		c.opts = *o
 	}
@@ -112,14 +111,14 @@ func (r *Room) connect(t Transport, o *ServeOptions) (*conn, error) {
 		if leave, err = r.Admit(c.opts.Source); err != nil {
 			return nil, err
 		}
-		c.release = func() {
-			leave()
-			r.wg.Done()
-		}
 	}
 	if err := r.enter(c); err != nil {
 		leave()
 		return nil, r.refused(err)
+	}
+	c.release = func() {
+		leave()
+		r.wg.Done()
 	}
 	return c, nil
 }

@@ -143,6 +143,7 @@ type Batch struct {
 	format *Format // of what Encoded returned last
 	units  []byte  // and that
 
+	moves bool   // an event of events changes the list; the fields below are for that
 	seats []seat // the roster after later
 	later []Event
 	slots []slot // of later
@@ -155,7 +156,7 @@ func (r *Room) batch(replies []Reply, from, to uint64) *Batch {
 	if to > from {
 		i, j, n := from-w.base, to-w.base, uint64(len(w.events))
 		b.events, b.page = w.events[i:j:j], page(w.slots[i].end)
-		if changesRoster(b.events) {
+		if b.moves = changesRoster(b.events); b.moves {
 			b.later, b.slots = w.events[j:n:n], w.slots[j:n:n]
 			b.seats = r.fold.share()
 		}
@@ -187,7 +188,7 @@ func (b *Batch) Encoded(f *Format) []byte {
 // same time: those of the last eight positions that were asked for are remembered. It is nil if no event of the run
 // changed the list, or f has no Roster. The bytes are shared: they may be kept, never changed.
 func (b *Batch) Roster(f *Format) []byte {
-	if f.Roster == nil || !changesRoster(b.events) {
+	if f.Roster == nil || !b.moves {
 		return nil
 	}
 	at := b.events[len(b.events)-1].Meta().Pos

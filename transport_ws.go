@@ -290,15 +290,15 @@ func (t *wsTransport) TryDeliver(b *Batch) bool { return t.conn.TryWrite(frames(
 
 // frames returns what is in b. Events alone are as the room encoded them, without a copy.
 func frames(b *Batch) []byte {
-	var frames []byte
+	var replies []byte
 	for _, rep := range b.Replies() {
 		var text [512]byte
-		frames = fanout.AppendFrame(frames, false, appendReply(text[:0], rep))
+		replies = fanout.AppendFrame(replies, false, appendReply(text[:0], rep))
 	}
-	if frames == nil {
+	if replies == nil {
 		return b.Encoded(chatV1)
 	}
-	return append(frames, b.Encoded(chatV1)...)
+	return append(replies, b.Encoded(chatV1)...)
 }
 
 // Close tells the peer why, and returns at once: conn.Wait waits for the rest.

@@ -75,7 +75,7 @@ func (e CloseError) Error() string {
 const (
 	grace     = time.Second            // for writing a close frame, and again for its answer
 	deadGrace = 100 * time.Millisecond // for writing it to a peer that Heartbeat called lost
-	readSize  = 128                    // of the library's reader: a header and a short message; a longer one goes past it, and bytes are awaited in a chunk
+	readSize  = 128                    // of the library's reader: a header and a short message; a longer one goes past it
 	bufSize   = 256                    // of the library's writer: two control frames
 )
 
@@ -440,8 +440,8 @@ func (c *Conn) drain() bool {
 }
 
 // Wait returns when the connection is closed, and the goroutines of Close,
-// Heartbeat and TryWrite have ended. Close must have been called, here or by an error of
-// Read's, or will be.
+// Heartbeat and TryWrite have ended. Close must have been called, here or by an
+// error of Read's, or will be.
 func (c *Conn) Wait() { <-c.done }
 
 // A hijacker hands the library our wire instead of the server's connection, and
