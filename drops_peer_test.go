@@ -74,7 +74,6 @@ type line struct {
 	cut            cut
 	client, server *net.TCPConn
 	reached        chan struct{} // closed when the first unit is there that is not to pass
-	once           sync.Once
 	wg             sync.WaitGroup
 }
 
@@ -97,8 +96,8 @@ func (h *hall) line(c cut) (*line, net.Conn) {
 	l.wg.Go(func() { l.carry(l.server, l.client, 'u', true) })
 	l.wg.Go(func() { l.carry(l.client, l.server, 'd', false) })
 	h.t.Cleanup(func() {
-		l.cut.deaf = false
-		l.kill()
+		reset(l.client)
+		reset(l.server)
 		l.wg.Wait()
 		end.Close()
 	})
@@ -128,7 +127,10 @@ func (l *line) carry(dst, src *net.TCPConn, side byte, masked bool) {
 			part = len(b) - 1
 		}
 		_, _ = dst.Write(b[:part])
-		l.once.Do(func() { close(l.reached) })
+		close(l.reached)
+		if n == 0 {
+			l.kill() // whose dial would wait for ever
+		}
 		return
 	}
 }
@@ -165,13 +167,15 @@ func unit(br *bufio.Reader, head, masked bool) ([]byte, error) {
 
 // kill resets the connection: no close frame, no FIN, and what was not yet read by then is lost.
 func (l *line) kill() {
-	for _, c := range []*net.TCPConn{l.client, l.server} {
-		if c == l.server && l.cut.deaf {
-			return
-		}
-		_ = c.SetLinger(0) // an error: it is closed already
-		_ = c.Close()
+	reset(l.client)
+	if !l.cut.deaf {
+		reset(l.server)
 	}
+}
+
+func reset(c *net.TCPConn) {
+	_ = c.SetLinger(0) // an error: it is closed already
+	_ = c.Close()
 }
 
 // A regular is a client that comes back, as PROTOCOL.md tells it to.
@@ -212,9 +216,6 @@ func (g *regular) dial(c cut) {
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return end, nil },
 	}}
 	early := c.side != 0 && c.units == 0
-	if early {
-		go func() { <-l.reached; l.kill() }()
-	}
 	ws, _, err := dialWS(h.t, "ws://"+h.addr+"/ws", hc)
 	if early != (err != nil) {
 		h.t.Fatalf("the handshake, with the cut %+v: %v", c, err)

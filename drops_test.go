@@ -326,11 +326,12 @@ func TestDropToAnotherNode(t *testing.T) {
 // TestDropCutsWhereItSays holds the tests above to what they say: a client gets exactly the events before the cut, and
 // the part of the next one, and is then reset.
 func TestDropCutsWhereItSays(t *testing.T) {
+	// With the long name an event's payload has over 125 bytes, however short its position is, and its header four.
 	for _, tt := range []struct {
 		cut  cut
 		want string // the last bytes that come
 	}{
-		{cut{'d', 3, 0, false}, `"user":{"name":"Ann"}}`},
+		{cut{'d', 3, 0, false}, `"user":{"name":"Ann of Green Gables"}}`},
 		{cut{'d', 2, 10, false}, `{"even`},
 	} {
 		h := newHall(t, chat.NewMemoryLog(nil), nil, chat.ServeOptions{})
@@ -340,7 +341,7 @@ func TestDropCutsWhereItSays(t *testing.T) {
 			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: chat.v1\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		p.send(0x81, `{"op":"login","name":"Ann"}`)
+		p.send(0x81, `{"op":"login","name":"Ann of Green Gables"}`)
 		var got strings.Builder
 		b := make([]byte, 1)
 		for !strings.HasSuffix(wsEpochs.ReplaceAllString(got.String(), `"e-$1"`), tt.want) {
