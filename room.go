@@ -41,15 +41,10 @@ type Room struct {
 	anonymous int            // how many of conns are not logged in
 	sources   map[string]int // how many connections each has
 	cursors   []*cursor
-	hearers   int       // how many of cursors hear
-	ending    []*cursor // those whose reader is to be interrupted
-	urgent    []*cursor // those that are looked at first
-	unseen    int       // how many of cursors are still to be looked at, from at on, in a ring
-	at        int
-	odd       bool          // whose turn it is of urgent and cursors
-	sweepers  int           // how many are at work
-	settled   chan struct{} // made when somebody waits for calls, sessions or cursors to go; closed at each such change
-	stats     counters
+	hearers   int // how many of cursors hear
+	sweeping
+	settled chan struct{} // made when somebody waits for calls, sessions or cursors to go; closed at each such change
+	stats   counters
 }
 
 // RoomOptions configures [NewRoom]. The zero value is ready for use. In a limit, zero means the default and negative

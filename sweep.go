@@ -23,6 +23,16 @@ const (
 	sweepShare = 64  // how many are left to look at when a sweeper is joined by another
 )
 
+// A sweeping is what a room knows of its sweepers' work. It is guarded by the room's mutex.
+type sweeping struct {
+	unseen   int       // how many of the room's cursors are still to be looked at, from at on, in a ring
+	at       int       // the one that was looked at last
+	urgent   []*cursor // those that are looked at before their turn
+	odd      bool      // whose turn it is, of these and of the ring
+	ending   []*cursor // those whose reader is to be interrupted
+	sweepers int       // how many are at work
+}
+
 // rouse sees to it that each cursor is looked at once more. It costs the same for any number of them. The room's mutex is
 // held.
 func (r *Room) rouse() {
