@@ -79,6 +79,7 @@ func TestSocket(t *testing.T) {
 			if a, b := c.connectTo("40", "40"), c.connectTo("40", "40"); a != b {
 				w.Errorf("ids %q and %q", a, b)
 			}
+			synctest.Wait() // a handler begins behind the answer
 			if n := len(w.sockets); n != 1 {
 				w.Errorf("%d sockets", n)
 			}
