@@ -7,11 +7,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -216,32 +219,73 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// The times are those asked for: who says nothing is pinged, and ended.
+// pipes is a listener for virtual time: a real socket would not be part of a bubble.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if conn, ok := <-p; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p pipes) Close() error   { close(p); return nil }
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+// The times are those asked for, exactly: who says nothing is pinged, and ended.
 func TestEchoTimes(t *testing.T) {
 	for _, tt := range []struct {
 		args []string
-		want string // packets until the end
+		want string // packets until the end, and when each came
 	}{
-		{[]string{"-mode", "eio", "-ping-interval", "20ms", "-ping-timeout", "20ms"}, "2"},
-		{[]string{"-mode", "sio", "-ping-interval", "1m", "-connect-timeout", "20"}, ""},
+		{[]string{"-mode", "eio", "-ping-interval", "20ms", "-ping-timeout", "30ms"}, "2 after 20ms|end after 50ms"},
+		{[]string{"-mode", "sio", "-ping-interval", "1m", "-connect-timeout", "20"}, "end after 20ms"},
 	} {
-		c, _ := connect(t, start(t, tt.args...), "websocket")
-		var got []string
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		for {
-			_, data, err := c.(*webSocket).conn.Read(ctx)
+		synctest.Test(t, func(t *testing.T) {
+			c, err := parse(tt.args, io.Discard)
 			if err != nil {
-				if websocket.CloseStatus(err) == -1 {
-					t.Errorf("%v: ended with %v", tt.args, err)
-				}
-				break
+				t.Fatal(err)
 			}
-			got = append(got, string(data))
-		}
-		if s := strings.Join(got, "|"); s != tt.want {
-			t.Errorf("%v: got %q", tt.args, s)
-		}
+			srv, path := c.server()
+			ln := make(pipes)
+			web := &http.Server{Handler: srv}
+			served := make(chan error, 1)
+			go func() { served <- web.Serve(ln) }()
+			there := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+				here, there := net.Pipe()
+				ln <- there
+				return here, nil
+			}}}
+			start := time.Now()
+			conn, _, err := websocket.Dial(t.Context(), "http://echo.test"+path+"?EIO=4&transport=websocket",
+				&websocket.DialOptions{HTTPClient: there})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for {
+				_, data, err := conn.Read(t.Context())
+				if err != nil {
+					if websocket.CloseStatus(err) == -1 {
+						t.Errorf("%v: ended with %v", tt.args, err)
+					}
+					break
+				}
+				if !bytes.HasPrefix(data, []byte("0{")) {
+					got = append(got, fmt.Sprintf("%s after %v", data, time.Since(start)))
+				}
+			}
+			got = append(got, fmt.Sprintf("end after %v", time.Since(start)))
+			if s := strings.Join(got, "|"); s != tt.want {
+				t.Errorf("%v: got %q, want %q", tt.args, s, tt.want)
+			}
+			conn.CloseNow()
+			srv.Close()
+			web.Close()
+			if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+				t.Errorf("Serve: %v", err)
+			}
+		})
 	}
 }
 
