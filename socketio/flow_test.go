@@ -483,6 +483,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 			}
 		}
 		w.srv.Close()
+		synctest.Wait() // the last to say that it is done is not gone yet
 		buf := make([]byte, 1<<20)
 		buf = buf[:runtime.Stack(buf, true)]
 		for _, g := range strings.Split(string(buf), "\n\n") {
