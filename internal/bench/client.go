@@ -20,6 +20,7 @@ type client struct {
 	out     []byte // what the socket did not take yet
 	full    bool   // the loop says when it takes more
 
+	here     bool   // it is known to hear what is said
 	next     int    // the number of the message that is due
 	count    int    // how many messages it has got
 	disorder int    // how many were not the one that was due
@@ -39,7 +40,7 @@ func dial(addr, path string, d *dialect, patience unix.Timeval) (*client, error)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{fd: fd, dialect: d}
+	c := &client{fd: fd, dialect: d, here: d.hello != nil}
 	if err := c.introduce(to, path, patience); err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("%s: %w", net.JoinHostPort(to.Addr().String(), path), err)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,6 +85,20 @@ func (l *load) login() {
 		l.write(0, l.dialect.login("ann"))
 	}
 }
+
+// gather waits until all clients hear what is said, where no answer tells: such a server may let a client in after it has
+// answered its handshake. What is said for that holds no number, and again if it came too early for somebody.
+func (l *load) gather() {
+	away := func(c *client) bool { return !c.here && !c.ended }
+	for start := time.Now(); slices.ContainsFunc(l.clients, away) && time.Since(start) < l.wait; {
+		l.write(0, l.dialect.say(gathering))
+		for said := time.Now(); slices.ContainsFunc(l.clients, away) && time.Since(said) < l.wait/30; {
+			l.poll(l.wait / 30)
+		}
+	}
+}
+
+const gathering = "who is here?"
 
 // speak says the next message. It does not wait.
 func (l *load) speak() {
@@ -250,6 +265,7 @@ func (l *load) fragment(i int, f frame, now time.Duration) {
 // take looks at a whole payload.
 func (l *load) take(i int, p []byte, now time.Duration) {
 	c, d := l.clients[i], l.dialect
+	c.here = c.here || bytes.Contains(p, []byte(gathering))
 	if d.ping != "" && hasLine(p, d.ping) {
 		l.write(i, d.pong)
 	}

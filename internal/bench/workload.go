@@ -118,6 +118,7 @@ func (p *plan) profileOf(r *rival, what string) (string, error) {
 // warm lets some messages through, so that what is made once is made.
 func warm(l *load) {
 	l.login()
+	l.gather()
 	l.pace(5, 5*time.Millisecond)
 	l.finish()
 }
