@@ -483,7 +483,8 @@ func deliverWaits(p *transportProbe) {
 			}
 			text = gist(v)
 		}
-		waits = waits || !stalled.takes(mark.Seq) // so that a Deliver which is on its way is not taken for one that waits
+		// So that a Deliver which is on its way is not taken for one that waits.
+		waits = waits || !stalled.takes(mark.Seq, quiet)
 	}
 	p.errorf("the peer takes nothing, and Deliver has taken %d bytes for it", p.InFlight)
 }

@@ -340,7 +340,7 @@ func (l *line) fill(by *chat.Session) bool {
 		for range fillRun {
 			at = l.p.say(by, strings.Repeat("x", fillText))
 		}
-		if !l.takes(at.Seq) {
+		if !l.takes(at.Seq, quiet) {
 			_, closed := l.tap.cause()
 			return !closed
 		}
@@ -348,15 +348,17 @@ func (l *line) fill(by *chat.Session) bool {
 	return false
 }
 
-// takes waits until Deliver has taken the event at a position over; false when it does not move any more.
-func (l *line) takes(seq uint64) bool {
+// takes waits until Deliver has taken the event at a position over; false when it stands still for so long, or the
+// connection ends.
+func (l *line) takes(seq uint64, still time.Duration) bool {
 	for {
 		var was uint64
 		l.tap.get(func() { was = l.tap.taken })
 		if was >= seq {
 			return true
 		}
-		if _, closed := l.tap.cause(); closed || !l.tap.until(quiet, func() bool { return l.tap.taken != was }) {
+		moved := l.tap.until(still, func() bool { return l.tap.taken != was || len(l.tap.causes) > 0 })
+		if _, closed := l.tap.cause(); closed || !moved {
 			return false
 		}
 	}

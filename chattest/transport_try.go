@@ -159,7 +159,8 @@ func closeDuringTry(p *transportProbe) {
 		var talk sync.WaitGroup
 		talk.Go(func() {
 			for i := range 10 {
-				if !l.takes(p.say(bob, fmt.Sprint(i)).Seq) {
+				// The peer reads, so one that stands still is only slow, and the call to close beside may be yet to come.
+				if !l.takes(p.say(bob, fmt.Sprint(i)).Seq, p.Patience) {
 					return
 				}
 			}
