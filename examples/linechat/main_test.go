@@ -231,7 +231,8 @@ func TestConversation(t *testing.T) {
 	ann.sees("* bob left (goodbye)")
 
 	dee := dial(t, addr)
-	dee.sees("Your name?")
+	dee.types("ann\n")
+	dee.sees("Your name?", "! name is taken") // an answer: so the room has her, and not only the listener
 	if err := end(); err != nil {
 		t.Error(err)
 	}
