@@ -90,9 +90,9 @@ func retries(t *testing.T, seed uint64, clients, sends int) {
 		n := chance.IntN(100)
 		narrow := strings.Contains(e.ID, "/n") || strings.Contains(e.ID, "!resumed-")
 		switch {
-		case narrow && n == 0:
+		case narrow && n < 2: // so often that unknown is far from its bound below, also with few sends
 			return lostUnknown
-		case narrow && n == 1:
+		case narrow && n < 4:
 			return landsUnknown
 		}
 		return pass
