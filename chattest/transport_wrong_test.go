@@ -173,7 +173,7 @@ func (w oneLock) Receive() (chat.Request, error) {
 }
 
 func (w oneLock) Deliver(b *chat.Batch) error {
-	time.Sleep(1) // of virtual time: a Receive that comes at the same moment goes first
+	time.Sleep(time.Nanosecond) // of virtual time: a Receive that comes at the same moment goes first
 	if w.lock.lock(w.pipe) {
 		defer w.unlock()
 	}

@@ -224,18 +224,25 @@ test("a WebSocket that dies in the middle of the upgrade loses nothing", async (
   }));
   const tab = await open(browser, "about:blank");
   t.after(() => tab.context().close());
-  // The probe is answered, and before polling is let go the WebSocket is gone.
-  await tab.routeWebSocket(/transport=websocket/, (ws) => ws.onMessage((packet) => {
+  // The probe is answered, and before polling is let go the WebSocket is gone. It is answered while a poll hangs: one that
+  // brings something in between, such as the answer to CONNECT, would let go.
+  let connected;
+  const pollHangs = new Promise((resolve) => { connected = resolve; });
+  await tab.routeWebSocket(/transport=websocket/, (ws) => ws.onMessage(async (packet) => {
+    await pollHangs;
     if (packet === "2probe") ws.send("3probe");
     ws.close();
   }));
   await tab.goto(url);
+  await tab.evaluate(async () => {
+    globalThis.socket = io();
+    globalThis.failed = next(socket.io.engine, "upgradeError");
+    await next(socket, "connect");
+  });
+  connected();
   const got = await tab.evaluate(async () => {
-    const socket = io();
     const down = [];
     socket.on("n", (n) => down.push(n));
-    const failed = next(socket.io.engine, "upgradeError");
-    await next(socket, "connect");
     await failed;
     for (let n = 0; n < 10; n++) socket.emit("n", n, () => {});
     await socket.emitWithAck("n", 10);
