@@ -25,7 +25,7 @@ const (
 
 // A sweeping is what a room knows of its sweepers' work. It is guarded by the room's mutex.
 type sweeping struct {
-	unseen   int       // how many of the room's cursors are still to be looked at, from at on, in a ring
+	unseen   int       // how many of the room's cursors are still to be looked at: those behind at, in a ring
 	at       int       // the one that was looked at last
 	urgent   []*cursor // those that are looked at before their turn
 	odd      bool      // whose turn it is, of these and of the ring

@@ -251,14 +251,14 @@ func TestEchoTimes(t *testing.T) {
 			web := &http.Server{Handler: srv}
 			served := make(chan error, 1)
 			go func() { served <- web.Serve(ln) }()
-			there := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+			hc := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
 				here, there := net.Pipe()
 				ln <- there
 				return here, nil
 			}}}
 			start := time.Now()
 			conn, _, err := websocket.Dial(t.Context(), "http://echo.test"+path+"?EIO=4&transport=websocket",
-				&websocket.DialOptions{HTTPClient: there})
+				&websocket.DialOptions{HTTPClient: hc})
 			if err != nil {
 				t.Fatal(err)
 			}

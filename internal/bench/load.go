@@ -89,11 +89,14 @@ func (l *load) login() {
 // gather waits until all clients hear what is said, where no answer tells: such a server may let a client in after it has
 // answered its handshake. What is said for that holds no number, and again if it came too early for somebody.
 func (l *load) gather() {
-	away := func(c *client) bool { return !c.here && !c.ended }
-	for start := time.Now(); slices.ContainsFunc(l.clients, away) && time.Since(start) < l.wait; {
+	missing := func() bool {
+		return slices.ContainsFunc(l.clients, func(c *client) bool { return !c.here && !c.ended })
+	}
+	again := l.wait / 30
+	for start := time.Now(); missing() && time.Since(start) < l.wait; {
 		l.write(0, l.dialect.say(gathering))
-		for said := time.Now(); slices.ContainsFunc(l.clients, away) && time.Since(said) < l.wait/30; {
-			l.poll(l.wait / 30)
+		for said := time.Now(); missing() && time.Since(said) < again; {
+			l.poll(again)
 		}
 	}
 }
